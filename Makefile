@@ -1,0 +1,44 @@
+# Needs Python 3.11 or later, make and git. Everything goes into .venv; `make PYTHON=/path/to/python` chooses the interpreter.
+
+PYTHON ?= python3 python3.13 python3.12 python3.11
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: verdict test test-full soak bench clean
+
+verdict: $(READY)
+	@$(BIN)/kmm check
+
+test: $(READY)
+	$(BIN)/mypy
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -q -n 2 -m "not full and not soak"
+
+# pytest ends with 5 when it finds no test of that kind.
+test-full: $(READY)
+	$(BIN)/python -m pytest -q -m full || [ $$? -eq 5 ]
+
+soak: $(READY)
+	$(BIN)/python -m pytest -q -m soak || [ $$? -eq 5 ]
+
+bench: $(READY)
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+
+$(READY): pyproject.toml requirements-dev.lock
+	@set -e; python=; \
+	for each in $(PYTHON); do \
+	    [ -n "$$python" ] || ! "$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || python=$$each; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "kmm: no Python 3.11 or later among: $(PYTHON); install one, or say make PYTHON=/path/to/python" >&2; exit 1; \
+	fi; \
+	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+	    echo "kmm: $$python cannot make a virtual environment (no ensurepip); install your system's python3-venv package" >&2; exit 1; \
+	fi; \
+	"$$python" -m venv .venv; \
+	echo "kmm: installing into .venv" >&2; \
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c requirements-dev.lock -e '.[dev]'; \
+	touch $@

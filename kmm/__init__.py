@@ -1,0 +1,1 @@
+"""kmm: a typed model of khugepaged's anonymous collapse path, and a judge for its refactorings."""

@@ -1,0 +1,134 @@
+"""The ``kmm`` command: finds the subcommand, imports only that, and turns every error into one line and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from kmm.cli.errors import InputError
+from kmm.scenario.errors import ScenarioError
+
+OK: Final = 0
+INTERNAL_ERROR: Final = 1
+DIFFERENT: Final = 2
+UNDETERMINED: Final = 3
+BAD_INPUT: Final = 4
+
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "boundary": ("kmm.cli.boundary:boundary", "List what the model leaves out."),
+    "capture": ("kmm.cli.capture:capture", "Read a live process's memory into scenarios."),
+    "check": ("kmm.cli.check:check", "Judge whether a candidate behaves like the baseline."),
+    "fmt": ("kmm.cli.fmt:fmt", "Rewrite scenario files in the canonical form."),
+    "replay": ("kmm.cli.replay:replay", "Run a counterexample again."),
+    "run": ("kmm.cli.run:run", "Run one scenario and show what happened."),
+}
+"""Name of each command: where it is, and its line in the help."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is called, not when it is listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{module}.{attribute} is not a command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
+
+
+def _show_version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
+    if asked:
+        click.echo(f"kmm {importlib.metadata.version('kmm-sandbox')}")
+        ctx.exit(OK)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version and exit.")
+def kmm() -> None:
+    """A model of khugepaged's anonymous collapse path, and a judge that says whether two versions of it behave the same.
+
+    \b
+    Exit codes: 0 the same, or done     2 different, or a failed expectation
+                3 undetermined or interrupted     4 bad input or usage
+                1 an internal error
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``kmm``.
+
+    :param argv: arguments without the program's name; default: this process's
+    :return: exit code
+    """
+    try:
+        code = _run(sys.argv[1:] if argv is None else list(argv))
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return BAD_INPUT
+    except click.ClickException as error:
+        return _complain(_usage(error), BAD_INPUT)
+    except (InputError, ScenarioError) as error:
+        return _complain(str(error), BAD_INPUT)
+    except (KeyboardInterrupt, click.Abort):
+        return _complain("interrupted", UNDETERMINED)
+    except BrokenPipeError:
+        _silence_stdout()
+        return UNDETERMINED
+    except Exception as error:
+        return _complain(_internal(error), INTERNAL_ERROR)
+    return code
+
+
+def _run(argv: list[str]) -> int:
+    """Run a command; its exit code."""
+    try:
+        with kmm.make_context("kmm", argv) as ctx:
+            kmm.invoke(ctx)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except SystemExit as stop:
+        if stop.code is None or isinstance(stop.code, int):
+            return stop.code or OK
+        raise
+    return OK
+
+
+def _complain(message: str, code: int) -> int:
+    """One line on standard error."""
+    click.echo("kmm: " + " ".join(message.split()), err=True)
+    return code
+
+
+def _usage(error: click.ClickException) -> str:
+    message = error.format_message().rstrip(".")
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    return f"{message}; see {ctx.command_path if ctx else 'kmm'} --help"
+
+
+def _internal(error: Exception) -> str:
+    with tempfile.NamedTemporaryFile("w", prefix="kmm-", suffix=".txt", delete=False, encoding="utf-8") as out:
+        traceback.print_exception(error, file=out)
+    return f"internal error: {type(error).__name__}: {error}; the traceback is in {out.name}"
+
+
+def _silence_stdout() -> None:
+    """Keep the interpreter from flushing into a closed pipe at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,153 @@
+"""What a run shows: the value that the judge compares."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import attrs
+
+from kmm.kernel.report import Report
+from kmm.mm.folio import Folio, Page
+from kmm.mm.khugepaged.types import SCAN_STATUS, ScanResult
+from kmm.mm.mm_types import MmStruct
+from kmm.mm.pgtable import PtePage
+from kmm.mm.pte import ZERO_PFN
+from kmm.mm.system import System
+from kmm.scenario.quiescence import table_of
+from kmm.scenario.run import Run
+
+Value: TypeAlias = "int | str | bool | None | tuple[Value, ...]"
+"""What observations are made of."""
+
+_PFN_FIELD = ((1 << 40) - 1) << 12
+
+
+@attrs.frozen(kw_only=True)
+class Observation:
+    """One observation; every part is an observable by its name.
+
+    :param outcome: ``returned``, or what ended the task
+    :param result: name of the SCAN code
+    :param errno: of MADV_COLLAPSE
+    :param mmap_locked: the out-flag
+    :param events: what became of each event
+    :param trace: trace events in order
+    :param vm_events: counters that are not zero
+    :param mthp_stats: per-order counters that are not zero
+    :param node_stat: node and cgroup counters that are not zero
+    :param notifier: invalidate windows, bytes from the table's start; an end is (-1, -1)
+    :param tlb_flushes: flushed ranges, bytes from the table's start
+    :param warnings: (function, condition)
+    :param violations: (sanitizer, sentence), in the order of the checks
+    :param address_spaces: per mm: counters, flags, PMD, entries
+    :param folios: every folio that lives at the end, by name
+    :param swap: slots in use
+    """
+
+    outcome: str
+    result: str
+    errno: str
+    mmap_locked: bool | None
+    events: tuple[str, ...]
+    trace: tuple[Value, ...]
+    vm_events: tuple[Value, ...]
+    mthp_stats: tuple[Value, ...]
+    node_stat: tuple[Value, ...]
+    notifier: tuple[Value, ...]
+    tlb_flushes: tuple[Value, ...]
+    warnings: tuple[Value, ...]
+    violations: tuple[Value, ...]
+    address_spaces: tuple[Value, ...]
+    folios: tuple[Value, ...]
+    swap: tuple[Value, ...]
+
+    def canonical(self) -> bytes:
+        """Bytes that are equal exactly when two observations are."""
+        return repr(attrs.astuple(self, recurse=False)).encode("ascii", "backslashreplace")
+
+
+def observe(run: Run) -> Observation:
+    """The observation of a finished run. Names folios by where they were; holds no time, step number or address."""
+    this = run.world.system
+    machine = this.machine
+    base = this.base
+    return Observation(
+        outcome=run.outcome,
+        result=run.result,
+        errno=run.errno,
+        mmap_locked=run.mmap_locked,
+        events=run.events,
+        trace=tuple((name, *[_trace_field(f) for f in fields]) for name, fields in machine.trace_events),
+        vm_events=_counters(this.vm_events),
+        mthp_stats=tuple(sorted((order, name, n) for (order, name), n in this.mthp_stats.items() if n)),
+        node_stat=_counters({**this.node_stat, **{f"memcg {k}": v for k, v in this.mms[0].memcg.events.items()}}),
+        notifier=tuple(this.notifier_windows),
+        tlb_flushes=tuple((start - base, end - base) for start, end in machine.tlb_flushes),
+        warnings=tuple(machine.warnings),
+        violations=violations(machine.reports),
+        address_spaces=tuple(_mm(this, mm) for mm in this.mms),
+        folios=_folios(this),
+        swap=tuple((offset, slot.count, slot.folio is not None, slot.contents) for offset, slot in sorted(this.swap.items())),
+    )
+
+
+def violations(reports: list[Report]) -> tuple[tuple[str, str], ...]:
+    """(sanitizer, sentence) of each report, sorted."""
+    return tuple(sorted((r.check, r.text) for r in reports)) if reports else ()
+
+
+def _trace_field(field: object) -> Value:
+    if isinstance(field, ScanResult):
+        return SCAN_STATUS[field]
+    if isinstance(field, Folio):
+        return field.label
+    if isinstance(field, MmStruct):
+        return field.ident
+    return field if isinstance(field, int | str) or field is None else repr(field)
+
+
+def _counters(counters: dict[str, int]) -> tuple[Value, ...]:
+    return tuple(sorted((name, n) for name, n in counters.items() if n))
+
+
+def _mm(this: System, mm: MmStruct) -> Value:
+    table = table_of(this, mm)
+    page = mm._pmds[0]
+    deposited = () if page is None else tuple(t.label for t in page._deposited)
+    pmd: Value = None
+    entries: Value = ()
+    if isinstance(table, PtePage):
+        pmd = table.label, table.freed_by, 0 if page is None else page.slot._val & ~_PFN_FIELD
+        entries = tuple([_entry(this, pte) for pte in table._entries])
+    elif isinstance(table, Page):
+        pmd = table.name, table.freed_by, 0 if page is None else page.slot._val & ~_PFN_FIELD
+    vmas = tuple((v._vm_start - this.base, v._vm_end - this.base, v._vm_flags, v._anon_vma is not None) for v in mm._vmas)
+    return mm.ident, mm._mm_users, mm._flags, tuple(mm._rss_stat), mm._pgtables_bytes, pmd, deposited, vmas, entries
+
+
+def _entry(this: System, pte: int) -> Value:
+    if not pte & 0x101:
+        return pte
+    pfn = (pte >> 12) & 0xFFFFFFFFFF
+    if pfn == ZERO_PFN:
+        return "zero", 0, pte & ~_PFN_FIELD
+    page = this.mem_map[pfn]
+    return page.folio.label, page.index, pte & ~_PFN_FIELD
+
+
+def _folios(this: System) -> tuple[Value, ...]:
+    batched: dict[int, tuple[int, ...]] = {}
+    for cpu, batch in enumerate(this.lru_add):
+        for folio in batch:
+            batched[folio.pfn] = (*batched.get(folio.pfn, ()), cpu)
+    deferred = {f.pfn for f in this.deferred_split}
+    return tuple(sorted([_folio(f, batched.get(f.pfn, ()), f.pfn in deferred) for f in this.folios if not f.freed_by]))
+
+
+def _folio(f: Folio, batched: tuple[int, ...], deferred: bool) -> tuple[Value, ...]:
+    ids = f._mm_ids
+    shared = f._mapcount > 1 and f._mapcount not in (ids[1], ids[3]) if f.order else f._mapcount > 1
+    anon = "" if f._mapping is None else f._mapping.label
+    pages = tuple([(p._mapcount, p._flags, p._contents if p._contents >= 0 else -1) for p in f.pages])
+    fixed = f.label, f.order, f.nid, f._refcount, f._mapcount, f._entire_mapcount, f._flags, f._index
+    return (*fixed, anon, f._swap, f._memcg is not None, shared, batched, deferred, pages)

@@ -1,0 +1,177 @@
+"""Spinlocks and rw-semaphores, with LOCKDEP inside: order, recursion, imbalance, sleeping where one must not."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kmm.kernel import current
+from kmm.kernel.report import kernel_function
+from kmm.kernel.stop import Deadlock, WouldBlock
+from kmm.kernel.task import Task
+
+RANKS: Final = {"mmap_lock": 1, "anon_vma": 2, "pmd_lock": 3, "pte_lock": 4}
+"""Lock classes, outermost first: a lock is taken with no lock of a later class held (trylocks excepted)."""
+
+
+class Lock:
+    """What every lock has.
+
+    :param kind: the lock's class, one of :data:`RANKS`
+    """
+
+    __slots__ = ("kind", "rank", "readers", "writer")
+
+    spins = False
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.rank = RANKS[kind]
+        self.writer: Task | None = None
+        self.readers: list[Task] = []
+
+
+class SpinLock(Lock):
+    """``spinlock_t``: no sleeping while it is held."""
+
+    __slots__ = ()
+    spins = True
+
+
+class RwSem(Lock):
+    """``struct rw_semaphore``."""
+
+    __slots__ = ()
+
+
+def _log(op: str, lock: Lock) -> None:
+    current.task.lock_ops.append((op, lock.kind))
+    recorder = current.machine.recorder
+    if recorder is not None:
+        recorder.note(f"{op} {lock.kind}")
+
+
+def _acquire(lock: Lock, mode: str) -> None:
+    task = current.task
+    for held, _ in task.held:
+        if held is lock:
+            current.machine.report("LOCKDEP", f"{kernel_function()} takes {lock.kind}, which its task already holds")
+        elif held.rank > lock.rank:
+            current.machine.report("LOCKDEP", f"{kernel_function()} takes {lock.kind} inside {held.kind}: wrong order")
+    busy = lock.writer is not None or (mode == "write" and lock.readers)
+    if busy:
+        if not task.may_block:
+            raise WouldBlock(f"{lock.kind} is held")
+        raise Deadlock(f"DEADLOCK: {kernel_function()} waits for {lock.kind}")
+    if mode == "write":
+        lock.writer = task
+    else:
+        lock.readers.append(task)
+    task.held.append((lock, mode))
+
+
+def _release(lock: Lock, mode: str) -> None:
+    task = current.task
+    held = task.held
+    for i in range(len(held) - 1, -1, -1):
+        if held[i][0] is lock and held[i][1] == mode:
+            del held[i]
+            break
+    else:
+        current.machine.report("LOCKDEP", f"{kernel_function()} releases {lock.kind} ({mode}), which its task does not hold")
+        return
+    if mode == "write":
+        lock.writer = None
+    else:
+        lock.readers.remove(task)
+
+
+def spin_lock(lock: SpinLock) -> None:
+    """``spin_lock``.
+
+    :raises Deadlock: when it can never be had
+    """
+    _log("spin_lock", lock)
+    _acquire(lock, "write")
+
+
+def spin_trylock(lock: SpinLock) -> bool:
+    """``spin_trylock``: a failing one is a read of the lock."""
+    _log("spin_trylock", lock)
+    if lock.writer is not None:
+        return False
+    lock.writer = current.task
+    current.task.held.append((lock, "write"))
+    return True
+
+
+def spin_unlock(lock: SpinLock) -> None:
+    """``spin_unlock``."""
+    _log("spin_unlock", lock)
+    _release(lock, "write")
+
+
+def down_read(sem: RwSem) -> None:
+    """``down_read``."""
+    might_sleep()
+    _log("down_read", sem)
+    _acquire(sem, "read")
+
+
+def up_read(sem: RwSem) -> None:
+    """``up_read``."""
+    _log("up_read", sem)
+    _release(sem, "read")
+
+
+def down_write(sem: RwSem) -> None:
+    """``down_write``."""
+    might_sleep()
+    _log("down_write", sem)
+    _acquire(sem, "write")
+
+
+def up_write(sem: RwSem) -> None:
+    """``up_write``."""
+    _log("up_write", sem)
+    _release(sem, "write")
+
+
+def might_sleep() -> None:
+    """LOCKDEP: no spinlock, RCU read section or disabled interrupt may surround this point."""
+    task = current.task
+    if task.rcu_depth or task.irqs_off or any(lock.spins for lock, _ in task.held):
+        why = "an RCU read section" if task.rcu_depth else "disabled interrupts" if task.irqs_off else "a spinlock"
+        current.machine.report("LOCKDEP", f"{kernel_function()} may sleep inside {why}")
+
+
+def lockdep_assert_held(lock: Lock, mode: str = "any") -> None:
+    """LOCKDEP: the running task holds ``lock`` (for ``mode``, or for any)."""
+    for held, how in current.task.held:
+        if held is lock and mode in ("any", how):
+            return
+    current.machine.report("LOCKDEP", f"{kernel_function()} runs without {lock.kind} held for {mode}")
+
+
+def rcu_read_lock() -> None:
+    """Enter an RCU read section."""
+    current.task.rcu_depth += 1
+
+
+def rcu_read_unlock() -> None:
+    """Leave an RCU read section."""
+    task = current.task
+    if not task.rcu_depth:
+        current.machine.report("LOCKDEP", f"{kernel_function()} leaves an RCU read section that it never entered")
+        return
+    task.rcu_depth -= 1
+
+
+def at_quiescence(task: Task) -> None:
+    """LOCKDEP: a task that returned holds nothing."""
+    machine = current.machine
+    for lock, mode in task.held:
+        machine.report("LOCKDEP", f"{task.name} returns with {lock.kind} held for {mode}")
+    if task.rcu_depth:
+        machine.report("LOCKDEP", f"{task.name} returns inside an RCU read section")
+    if task.irqs_off:
+        machine.report("LOCKDEP", f"{task.name} returns with interrupts disabled")

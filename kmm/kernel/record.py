@@ -1,0 +1,45 @@
+"""The log of a run, kept only when a divergence is to be explained."""
+
+from __future__ import annotations
+
+import sys
+
+import attrs
+
+
+@attrs.frozen
+class Step:
+    """One logged step.
+
+    :param text: in kernel words
+    :param stack: (file, line, function) of each kernel frame, innermost first; not part of what is compared
+    """
+
+    text: str
+    stack: tuple[tuple[str, int, str], ...] = attrs.field(eq=False)
+
+
+class Recorder:
+    """Collects the writes, lock operations, trace events and reports of a run, in order."""
+
+    __slots__ = ("steps",)
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+
+    def write(self, obj: str, field: str, value: object) -> None:
+        """A store."""
+        self.note(f"{obj}.{field} = {hex(value) if type(value) is int and value > 9999 else value}")
+
+    def note(self, text: str) -> None:
+        """Anything else."""
+        stack = []
+        frame = sys._getframe(1)
+        while frame.f_back is not None:
+            name = frame.f_globals.get("__name__", "")
+            if not name.startswith(("kmm.kernel", "kmm.scenario", "contextlib")):
+                stack.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+            if name.startswith("kmm.scenario"):
+                break
+            frame = frame.f_back
+        self.steps.append(Step(text, tuple(stack)))

@@ -1,0 +1,209 @@
+"""What the entries of one range are: from pagemap words, and frames where they are seen, to page states."""
+
+from __future__ import annotations
+
+from array import array
+
+import attrs
+
+from kmm.live.frames import Frame
+from kmm.live.proc import (
+    FILE,
+    GUARD,
+    KPF_ANON,
+    KPF_HEAD,
+    KPF_HWPOISON,
+    KPF_KSM,
+    KPF_LOCKED,
+    KPF_LRU,
+    KPF_MLOCKED,
+    KPF_REFERENCED,
+    KPF_SWAPBACKED,
+    KPF_SWAPCACHE,
+    KPF_THP,
+    KPF_UNEVICTABLE,
+    KPF_ZERO_PAGE,
+    MAPPED_ONCE,
+    PFN_MASK,
+    PRESENT,
+    SOFT_DIRTY,
+    SWAPPED,
+    UFFD_WP,
+)
+from kmm.live.reasons import Reason, Skip
+from kmm.scenario.page import Kind, Lru, PageState
+
+_NONE = PageState(kind=Kind.NONE)
+_ZERO = PageState(kind=Kind.ZERO)
+_MAX_SHARERS = 3
+_SWAP_TYPE = 31
+_FIRST_SPECIAL_TYPE = 23
+
+
+@attrs.frozen(kw_only=True)
+class View:
+    """What a range's VMA and the machine say about all of its pages.
+
+    :param writable: the VMA is
+    :param uffd_wp: the VMA is armed for it
+    :param soft_dirty: this kernel keeps the soft-dirty bit
+    :param huge: some of the VMA is mapped by PMDs
+    :param shared: some of the VMA is mapped by another address space as well
+    :param swapped: some of the VMA is in swap
+    """
+
+    writable: bool
+    uffd_wp: bool
+    soft_dirty: bool
+    huge: bool
+    shared: bool
+    swapped: bool
+
+
+def is_untouched(words: array[int]) -> bool:
+    """No entry maps, swaps or guards anything."""
+    return not any(words) or not any(word & (PRESENT | SWAPPED | GUARD) for word in words)
+
+
+def check_mapped_by_ptes(words: array[int], frames: dict[int, Frame] | None, view: View) -> None:
+    """Refuse a range that a PMD maps.
+
+    With frames: one naturally placed folio of PMD size, in a VMA of which some is mapped by PMDs. Without: any full range that
+    may be one.
+
+    :raises Skip: it is, or may be
+    """
+    if not all(word & PRESENT for word in words):
+        return
+    if frames is None:
+        unshared_zero = not view.shared and not any(word & MAPPED_ONCE for word in words)
+        if view.huge or unshared_zero:
+            raise Skip(Reason.MAYBE_PMD)
+        return
+    first = frames[0]
+    if first.flags & KPF_ZERO_PAGE and first.flags & KPF_THP:
+        raise Skip(Reason.PMD)
+    contiguous = all(frames[i].pfn == first.pfn + i for i in range(len(words)))
+    whole = first.flags & KPF_HEAD and first.flags & KPF_THP and 1 << first.order == len(words)
+    if view.huge and contiguous and whole:
+        raise Skip(Reason.PMD)
+
+
+def page_states(words: array[int], frames: dict[int, Frame] | None, view: View) -> list[PageState]:
+    """The state of every page.
+
+    :param frames: by page index (:func:`kmm.live.frames.read_frames`); ``None`` when they cannot be seen
+    :raises Skip: a page has a shape that scenarios do not have yet
+    """
+    if frames is not None:
+        _check_places(frames)
+    known: dict[tuple[int, int, int, int, int], PageState] = {}
+    out: list[PageState] = []
+    for i, word in enumerate(words):
+        frame = frames.get(i) if frames is not None else None
+        bits = word & ~PFN_MASK if word & PRESENT else word & (~PFN_MASK | _SWAP_TYPE)
+        key = (bits, frame.flags, frame.folio_flags, frame.mapcount, frame.order) if frame else (bits, 0, 0, 0, 0)
+        state = known.get(key)
+        if state is None:
+            state = known[key] = _state(word, frame, view)
+        out.append(state)
+    if frames is not None:
+        _check_alike(frames, out)
+    return out
+
+
+def _check_alike(frames: dict[int, Frame], states: list[PageState]) -> None:
+    """All pages of a large folio have one state, for in a scenario another letter is another folio."""
+    state_of: dict[int, PageState] = {}
+    for i, frame in frames.items():
+        if frame.order and state_of.setdefault(frame.head, states[i]) != states[i]:
+            raise Skip(Reason.MIXED_FOLIO)
+
+
+def _check_places(frames: dict[int, Frame]) -> None:
+    """Every large folio lies where its alignment puts it, and one in each place."""
+    heads: dict[tuple[int, int], int] = {}
+    for i, frame in frames.items():
+        if not frame.order:
+            continue
+        if frame.pfn - frame.head != i % (1 << frame.order):
+            raise Skip(Reason.MISALIGNED)
+        if heads.setdefault((frame.order, i >> frame.order), frame.head) != frame.head:
+            raise Skip(Reason.OVERLAP)
+
+
+def _state(word: int, frame: Frame | None, view: View) -> PageState:
+    if word & GUARD:
+        raise Skip(Reason.GUARD)
+    if word & UFFD_WP and not view.uffd_wp:
+        raise Skip(Reason.CHANGED)
+    if word & PRESENT:
+        return _without_frame(word, view) if frame is None else _with_frame(word, frame, view)
+    if word & SWAPPED:
+        return _swapped(word, view)
+    return _NONE
+
+
+def _swapped(word: int, view: View) -> PageState:
+    if not view.swapped or word & _SWAP_TYPE >= _FIRST_SPECIAL_TYPE:
+        raise Skip(Reason.SPECIAL_ENTRY)
+    soft_dirty = view.soft_dirty and bool(word & SOFT_DIRTY)
+    return PageState(kind=Kind.SWAP, exclusive=True, uffd_wp=bool(word & UFFD_WP), soft_dirty=soft_dirty)
+
+
+def _with_frame(word: int, frame: Frame, view: View) -> PageState:
+    flags = frame.folio_flags
+    refused = (
+        (frame.flags & KPF_HWPOISON, Reason.POISON),
+        (flags & KPF_KSM, Reason.KSM),
+        (flags & (KPF_MLOCKED | KPF_UNEVICTABLE), Reason.MLOCKED),
+    )
+    for found, reason in refused:
+        if found:
+            raise Skip(reason)
+    if frame.flags & KPF_ZERO_PAGE:
+        return _ZERO
+    large_in_swapcache = frame.order > 0 and bool(flags & KPF_SWAPCACHE)
+    shape = (
+        (not flags & KPF_ANON, Reason.FOREIGN),
+        (not flags & KPF_SWAPBACKED, Reason.LAZYFREE),
+        (frame.order == 1, Reason.SMALL_ORDER),
+        (large_in_swapcache, Reason.LARGE_SWAPCACHE),
+        (frame.mapcount == 0, Reason.CHANGED),
+        (frame.mapcount - 1 > _MAX_SHARERS, Reason.MANY_SHARERS),
+    )
+    for found, reason in shape:
+        if found:
+            raise Skip(reason)
+    return attrs.evolve(
+        _mapped(word, frame.mapcount - 1, view, swapcache=bool(flags & KPF_SWAPCACHE)),
+        order=frame.order,
+        locked=bool(flags & KPF_LOCKED),
+        lru=Lru.LIST if flags & KPF_LRU else Lru.OFF,
+        referenced=bool(flags & KPF_REFERENCED),
+    )
+
+
+def _without_frame(word: int, view: View) -> PageState:
+    if word & FILE:
+        raise Skip(Reason.FOREIGN)
+    if word & MAPPED_ONCE:
+        return _mapped(word, 0, view)
+    return _mapped(word, 1, view) if view.shared else _ZERO
+
+
+def _mapped(word: int, mapped_by: int, view: View, *, swapcache: bool = False) -> PageState:
+    """A present page of an anonymous folio; what no file shows is as in the letters a, r, s and h."""
+    uffd_wp = bool(word & UFFD_WP)
+    exclusive = mapped_by == 0
+    return PageState(
+        kind=Kind.PRESENT,
+        young=True,
+        dirty=True,
+        write=exclusive and view.writable and not uffd_wp and not swapcache,
+        exclusive=exclusive,
+        uffd_wp=uffd_wp,
+        soft_dirty=bool(word & SOFT_DIRTY) or not view.soft_dirty,
+        mapped_by=mapped_by,
+        swapcache=swapcache,
+    )

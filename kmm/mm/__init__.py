@@ -1,0 +1,1 @@
+"""The port: one module per kernel file, kernel names verbatim."""

@@ -1,0 +1,181 @@
+"""Faults and copies that collapse needs (mm/memory.c)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kmm.kernel import current
+from kmm.kernel.access import PLAIN
+from kmm.kernel.locks import spin_lock, spin_unlock
+from kmm.mm import page_table_check, system
+from kmm.mm.folio import (
+    Folio,
+    Page,
+    PG_uptodate,
+    folio_get,
+    folio_set_flag,
+    folio_trylock,
+    folio_unlock,
+)
+from kmm.mm.memcontrol import mem_cgroup_charge
+from kmm.mm.mm_types import MM_ANONPAGES, MM_SWAPENTS, VM_WRITE, VmAreaStruct
+from kmm.mm.mmap import mmap_read_unlock
+from kmm.mm.page_alloc import __folio_alloc, folio_put
+from kmm.mm.pgtable import PtePtr, pte_unmap, ptep_get, set_pte
+from kmm.mm.pte import (
+    ZERO_PFN,
+    pfn_pte,
+    pgprot_t,
+    pte_mksoft_dirty,
+    pte_mkuffd_wp,
+    pte_mkwrite,
+    pte_pfn,
+    pte_special,
+    pte_swp_exclusive,
+    pte_swp_soft_dirty,
+    pte_swp_uffd_wp_any,
+    pte_t,
+    pte_to_swp_offset,
+)
+from kmm.mm.rmap import folio_add_anon_rmap_pte, folio_add_new_anon_rmap, linear_page_index
+from kmm.mm.swap import folio_add_lru
+from kmm.mm.swapfile import add_to_swap_cache, swap_free
+from kmm.mm.system import page_at
+from kmm.mm.vmstat import add_mm_counter, count_vm_event
+
+VM_FAULT_ERROR: Final = "error"
+VM_FAULT_RETRY: Final = "retry"
+VM_FAULT_DONE: Final = "done"
+
+
+def vm_normal_page(vma: VmAreaStruct, addr: int, pte: pte_t) -> Page | None:
+    """The refcounted page behind a present entry; ``None`` for the zero page and for special entries."""
+    if pte_special(pte) or pte_pfn(pte) == ZERO_PFN:
+        return None
+    return page_at(pte_pfn(pte))
+
+
+def pte_page(pte: pte_t) -> Page:
+    """``struct page`` of a present entry."""
+    return page_at(pte_pfn(pte))
+
+
+def mk_pte(page: Page, prot: pgprot_t) -> pte_t:
+    """An entry for a page."""
+    return pfn_pte(page.pfn, prot)
+
+
+def maybe_mkwrite(pte: pte_t, vma: VmAreaStruct) -> pte_t:
+    """Writable if the VMA is."""
+    return pte_mkwrite(pte) if vma.vm_flags & VM_WRITE else pte
+
+
+def folio_pte_batch(folio: Folio, ptep: PtePtr, pte: pte_t, max_nr: int) -> int:
+    """How many consecutive entries, at most ``max_nr``, map consecutive pages of ``folio``.
+
+    Accessed, dirty, soft-dirty and write bits may differ.
+    """
+    ignored = 0x20 | 0x40 | 0x800 | 0x2
+    expected = pte & ~ignored
+    nr = 1
+    end = min(max_nr, folio.pfn + (1 << folio.order) - pte_pfn(pte))
+    while nr < end and ptep_get(ptep + nr) & ~ignored == expected + (nr << 12):
+        nr += 1
+    return nr
+
+
+def clear_user_highpage(page: Page, vaddr: int) -> None:
+    """Fill a page with zeros."""
+    current.machine.write(page, Page.contents, 0, PLAIN)
+
+
+def copy_mc_user_highpage(to: Page, source: Page, vaddr: int, vma: VmAreaStruct) -> int:
+    """Copy a page; non-zero when the source turns out to be poisoned, which is then queued for memory_failure."""
+    if linear_page_index(vaddr) in system.this.injected.poison:
+        system.this.poison_queued.append(source.name)
+        return 1
+    contents = current.machine.read(source, Page.contents, PLAIN)
+    current.machine.write(to, Page.contents, contents, PLAIN)
+    return 0
+
+
+def do_swap_page(vma: VmAreaStruct, address: int, pte: PtePtr, orig_pte: pte_t) -> str:
+    """Read fault on a swap entry, retry allowed, under the mmap read lock. Consumes the mapping of the table.
+
+    The device is synchronous: an entry that is alone on its slot gets a fresh folio that never enters the swap cache.
+
+    :returns: :data:`VM_FAULT_DONE`, :data:`VM_FAULT_RETRY` (the mmap lock was dropped) or :data:`VM_FAULT_ERROR`
+    """
+    this = system.this
+    pte_unmap(pte)
+    index = linear_page_index(address)
+    offset = pte_to_swp_offset(orig_pte)
+    slot = this.swap[offset]
+    if index in this.injected.swapin_error:
+        return VM_FAULT_ERROR
+    cached = slot.folio is not None
+    folio = slot.folio if slot.folio is not None else _swapin(vma, offset)
+    if folio is None:
+        return VM_FAULT_ERROR
+    if index in this.injected.swapin_retry or not folio_trylock(folio):
+        mmap_read_unlock(vma.vm_mm)
+        if not cached:
+            add_to_swap_cache(folio, offset)
+            folio_put(folio)
+        return VM_FAULT_RETRY
+    _map_swapped(vma, address, pte, orig_pte, folio, fresh=not cached)
+    return VM_FAULT_DONE
+
+
+def _swapin(vma: VmAreaStruct, offset: int) -> Folio | None:
+    """A charged folio with the slot's data."""
+    folio = __folio_alloc("GFP_HIGHUSER_MOVABLE", 0, 0, frozenset())
+    if folio is None:
+        return None
+    if not mem_cgroup_charge(folio, vma.vm_mm):
+        folio_put(folio)
+        return None
+    folio.label = f"swap {offset}"
+    count_vm_event("pswpin")
+    current.machine.write(folio.pages[0], Page.contents, system.this.swap[offset].contents, PLAIN)
+    folio_set_flag(folio, PG_uptodate)
+    folio_add_lru(folio)
+    return folio
+
+
+def _map_swapped(vma: VmAreaStruct, address: int, pte: PtePtr, orig_pte: pte_t, folio: Folio, *, fresh: bool) -> None:
+    """Replace the entry by a mapping of ``folio``; both locks are taken here and dropped again."""
+    mm = vma.vm_mm
+    ptl = pte.table.ptl if current.machine.split_ptlocks else mm.page_table_lock
+    spin_lock(ptl)
+    if ptep_get(pte) != orig_pte:
+        spin_unlock(ptl)
+        folio_unlock(folio)
+        if fresh:
+            folio_put(folio)
+        return
+    offset = pte_to_swp_offset(orig_pte)
+    shared_slot = system.this.swap[offset].count > 1
+    exclusive = pte_swp_exclusive(orig_pte) or (fresh and not shared_slot)
+    if fresh and shared_slot:
+        add_to_swap_cache(folio, offset)
+    add_mm_counter(mm, MM_ANONPAGES, 1)
+    add_mm_counter(mm, MM_SWAPENTS, -1)
+    entry = pfn_pte(folio.pfn, vma.vm_page_prot)
+    if pte_swp_soft_dirty(orig_pte):
+        entry = pte_mksoft_dirty(entry)
+    uffd_wp = pte_swp_uffd_wp_any(orig_pte)
+    if uffd_wp:
+        entry = pte_mkuffd_wp(entry)
+    if exclusive and vma.vm_flags & VM_WRITE and not uffd_wp:
+        entry = pte_mkwrite(entry)
+    if fresh:
+        folio_add_new_anon_rmap(folio, vma, address, exclusive=exclusive)
+    else:
+        folio_get(folio)
+        folio_add_anon_rmap_pte(folio, folio.pages[0], vma, address, exclusive=exclusive)
+    swap_free(offset)
+    page_table_check.pte_set(entry)
+    set_pte(pte, entry)
+    folio_unlock(folio)
+    spin_unlock(ptl)

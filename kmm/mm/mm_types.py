@@ -1,0 +1,134 @@
+"""``struct mm_struct``, ``struct vm_area_struct``, ``struct anon_vma`` (include/linux/mm_types.h, rmap.h)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from kmm.kernel.access import Field, Shared
+from kmm.kernel.locks import RwSem, SpinLock
+from kmm.mm.pte import pgprot_t, vm_get_page_prot
+
+if TYPE_CHECKING:
+    from kmm.mm.memcontrol import MemCgroup
+    from kmm.mm.pgtable import PmdPage
+
+VM_READ: Final = 1 << 0
+VM_WRITE: Final = 1 << 1
+VM_EXEC: Final = 1 << 2
+VM_UFFD_MISSING: Final = 1 << 9
+VM_UFFD_WP: Final = 1 << 12
+VM_LOCKED: Final = 1 << 13
+VM_HUGEPAGE: Final = 1 << 29
+VM_NOHUGEPAGE: Final = 1 << 30
+VM_DROPPABLE: Final = 1 << 40
+VM_NO_KHUGEPAGED: Final = 1 << 14 | 1 << 18 | 1 << 10 | 1 << 28 | 1 << 22
+"""VM_IO, VM_DONTEXPAND, VM_PFNMAP, VM_MIXEDMAP, VM_HUGETLB."""
+
+MMF_VM_HUGEPAGE: Final = 1 << 0
+MMF_DISABLE_THP_COMPLETELY: Final = 1 << 1
+
+MM_ANONPAGES: Final = 0
+MM_SWAPENTS: Final = 1
+
+
+class AnonVma(Shared):
+    """``struct anon_vma``; the lock is the root's.
+
+    :param root: ``None`` for a root
+    """
+
+    __slots__ = ("label", "root", "rwsem")
+
+    def __init__(self, label: str, root: AnonVma | None = None) -> None:
+        self.freed_by = ""
+        self.label = label
+        self.root: AnonVma = self if root is None else root
+        self.rwsem: RwSem = RwSem("anon_vma") if root is None else root.rwsem
+
+    @property
+    def name(self) -> str:
+        """The label."""
+        return self.label
+
+
+class VmAreaStruct(Shared):
+    """``struct vm_area_struct``: an anonymous mapping.
+
+    :param vm_start: first byte
+    :param vm_end: one behind the last byte
+    """
+
+    __slots__ = ("_anon_vma", "_vm_end", "_vm_flags", "_vm_lock_seq", "_vm_mm", "_vm_page_prot", "_vm_start")
+
+    anon_vma: Field[AnonVma | None] = Field()
+    vm_end: Field[int] = Field()
+    vm_flags: Field[int] = Field()
+    vm_lock_seq: Field[int] = Field()
+    vm_mm: Field[MmStruct] = Field()
+    vm_page_prot: Field[pgprot_t] = Field()
+    vm_start: Field[int] = Field()
+
+    def __init__(self, mm: MmStruct, vm_start: int, vm_end: int, vm_flags: int, anon_vma: AnonVma | None) -> None:
+        self.freed_by = ""
+        self._vm_mm = mm
+        self._vm_start = vm_start
+        self._vm_end = vm_end
+        self._vm_flags = vm_flags
+        self._vm_page_prot = vm_get_page_prot(executable=bool(vm_flags & VM_EXEC))
+        self._anon_vma = anon_vma
+        self._vm_lock_seq = 0
+
+    @property
+    def name(self) -> str:
+        """By its start."""
+        return f"vma@{self._vm_start:#x}"
+
+
+class MmStruct(Shared):
+    """``struct mm_struct``.
+
+    :param ident: number of the address space, from 1; the owner's is 1
+    """
+
+    __slots__ = (
+        "_flags",
+        "_mm_lock_seq",
+        "_mm_users",
+        "_pgtables_bytes",
+        "_pmds",
+        "_rss_stat",
+        "_vmas",
+        "ident",
+        "memcg",
+        "mmap_lock",
+        "page_table_lock",
+        "secondary_young",
+    )
+
+    flags: Field[int] = Field()
+    mm_lock_seq: Field[int] = Field()
+    mm_users: Field[int] = Field()
+    pgtables_bytes: Field[int] = Field()
+    pmds: Field[list[PmdPage | None]] = Field()
+    rss_stat: Field[list[int]] = Field()
+    vmas: Field[tuple[VmAreaStruct, ...]] = Field()
+
+    def __init__(self, ident: int, memcg: MemCgroup) -> None:
+        self.freed_by = ""
+        self.ident = ident
+        self.memcg = memcg
+        self.mmap_lock = RwSem("mmap_lock")
+        self.page_table_lock = SpinLock("pmd_lock")
+        self.secondary_young: frozenset[int] = frozenset()
+        self._flags = 0
+        self._mm_lock_seq = 0
+        self._mm_users = 1
+        self._pgtables_bytes = 0
+        self._pmds: list[PmdPage | None] = [None]
+        self._rss_stat = [0, 0]
+        self._vmas: tuple[VmAreaStruct, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """By its number."""
+        return f"mm{self.ident}"

@@ -1,0 +1,37 @@
+"""Secondary MMUs: invalidate windows and young bits (mm/mmu_notifier.c)."""
+
+from __future__ import annotations
+
+from kmm.kernel.locks import might_sleep
+from kmm.mm import system
+from kmm.mm.mm_types import MmStruct
+
+
+class MmuNotifierRange:
+    """``struct mmu_notifier_range``: [start, end) bytes."""
+
+    __slots__ = ("end", "mm", "start")
+
+    def __init__(self, mm: MmStruct, start: int, end: int) -> None:
+        self.mm = mm
+        self.start = start
+        self.end = end
+
+
+def mmu_notifier_invalidate_range_start(window: MmuNotifierRange) -> None:
+    """Secondary MMUs drop the range and refill it only after the end. May sleep."""
+    might_sleep()
+    base = system.this.base
+    system.this.notifier_windows.append((window.start - base, window.end - base))
+    system.recorder_note("mmu notifier start")
+
+
+def mmu_notifier_invalidate_range_end(window: MmuNotifierRange) -> None:
+    """End of the window."""
+    system.this.notifier_windows.append((-1, -1))
+    system.recorder_note("mmu notifier end")
+
+
+def mmu_notifier_test_young(mm: MmStruct, address: int) -> bool:
+    """A secondary MMU has accessed the page."""
+    return address in mm.secondary_young

@@ -1,0 +1,170 @@
+"""What the kernel keeps once: the memory map, tunables, statistics, LRU batches; and the variant under test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import attrs
+
+from kmm.kernel import current
+from kmm.kernel.access import Field, Shared
+from kmm.mm.folio import Folio, Page
+
+if TYPE_CHECKING:
+    from kmm.kernel.machine import Machine
+    from kmm.kernel.task import Task
+    from kmm.mm.mm_types import MmStruct
+    from kmm.mm.pgtable import PtePage
+    from kmm.mm.variant import Variant
+
+
+class Sysctl(Shared):
+    """The tunables under ``transparent_hugepage/``.
+
+    :param huge_anon_orders: bit masks of the orders set to always, madvise and inherit
+    """
+
+    __slots__ = (
+        "_defrag",
+        "_enabled",
+        "_huge_anon_orders_always",
+        "_huge_anon_orders_inherit",
+        "_huge_anon_orders_madvise",
+        "_khugepaged_max_ptes_none",
+        "_khugepaged_max_ptes_shared",
+        "_khugepaged_max_ptes_swap",
+        "_shrink_underused",
+    )
+
+    defrag: Field[bool] = Field()
+    enabled: Field[str] = Field()
+    huge_anon_orders_always: Field[int] = Field()
+    huge_anon_orders_inherit: Field[int] = Field()
+    huge_anon_orders_madvise: Field[int] = Field()
+    khugepaged_max_ptes_none: Field[int] = Field()
+    khugepaged_max_ptes_shared: Field[int] = Field()
+    khugepaged_max_ptes_swap: Field[int] = Field()
+    shrink_underused: Field[bool] = Field()
+
+    def __init__(self, none: int, swap: int, shared: int, enabled: str, *, defrag: bool, shrink_underused: bool) -> None:
+        self.freed_by = ""
+        self._khugepaged_max_ptes_none = none
+        self._khugepaged_max_ptes_swap = swap
+        self._khugepaged_max_ptes_shared = shared
+        self._enabled = enabled
+        self._defrag = defrag
+        self._shrink_underused = shrink_underused
+        self._huge_anon_orders_always = 0
+        self._huge_anon_orders_madvise = 0
+        self._huge_anon_orders_inherit = 0
+
+
+@attrs.define
+class SwapSlot:
+    """One slot of the swap device.
+
+    :param count: swap entries that refer to it
+    :param folio: its folio in the swap cache
+    :param contents: token of the swapped page
+    """
+
+    count: int
+    folio: Folio | None
+    contents: int
+
+
+@attrs.frozen
+class Injected:
+    """Failures that this run injects; counts from 1."""
+
+    alloc: frozenset[int] = frozenset()
+    charge: frozenset[int] = frozenset()
+    poison: frozenset[int] = frozenset()
+    swapin_error: frozenset[int] = frozenset()
+    swapin_retry: frozenset[int] = frozenset()
+
+
+class System:
+    """The kernel's globals.
+
+    ``mem_map`` is frame number to page or table; ``lru_add`` one batch a CPU; ``vm_events``, ``mthp_stats`` ((order, name)) and
+    ``node_stat`` are counters; ``notifier_windows`` the invalidate windows as (start, end) bytes.
+    """
+
+    __slots__ = (
+        "allocations",
+        "base",
+        "charges",
+        "deferred_split",
+        "folios",
+        "injected",
+        "lru_add",
+        "machine",
+        "mem_map",
+        "mms",
+        "mthp_stats",
+        "next_pfn",
+        "node_stat",
+        "notifier_windows",
+        "pins",
+        "poison_queued",
+        "shadow",
+        "swap",
+        "sysctl",
+        "tables",
+        "variant",
+        "vm_events",
+    )
+
+    def __init__(self, machine: Machine, sysctl: Sysctl, variant: Variant, injected: Injected, base: int) -> None:
+        self.machine = machine
+        self.sysctl = sysctl
+        self.variant = variant
+        self.injected = injected
+        self.base = base
+        self.allocations = 0
+        self.charges = 0
+        self.mem_map: dict[int, Page] = {}
+        self.tables: dict[int, PtePage] = {}
+        self.folios: list[Folio] = []
+        self.mms: list[MmStruct] = []
+        self.next_pfn = 16
+        self.swap: dict[int, SwapSlot] = {}
+        self.lru_add: tuple[list[Folio], ...] = tuple([] for _ in machine.cpus)
+        self.deferred_split: list[Folio] = []
+        self.vm_events: dict[str, int] = {}
+        self.mthp_stats: dict[tuple[int, str], int] = {}
+        self.node_stat: dict[str, int] = {}
+        self.notifier_windows: list[tuple[int, int]] = []
+        self.pins: dict[int, int] = {}
+        self.poison_queued: list[str] = []
+        self.shadow: dict[tuple[int, int], int] = {}
+
+    @contextmanager
+    def running(self, task: Task) -> Iterator[None]:
+        """Run ``task`` on this system for the time of the block."""
+        global this
+        before = globals().get("this", self)
+        with self.machine.running(task):
+            this = self
+            try:
+                yield
+            finally:
+                this = before
+
+
+this: System
+
+
+def page_at(pfn: int) -> Page:
+    """``pfn_to_page``."""
+    return this.mem_map[pfn]
+
+
+def recorder_note(text: str) -> None:
+    """Log a step, if the run is logged."""
+    recorder = current.machine.recorder
+    if recorder is not None:
+        recorder.note(text)

@@ -1,0 +1,66 @@
+"""Events: whole operations of others, just before a sleeping point is passed."""
+
+from __future__ import annotations
+
+from kmm.kernel.barrier import rcu_grace_period
+from kmm.kernel.stop import WouldBlock
+from kmm.kernel.task import Task
+from kmm.mm import madvise, sysfs
+from kmm.scenario.build import OWNER_CPU, World
+from kmm.scenario.model import Event
+
+
+class Events:
+    """Fires the events of a run and keeps what became of each.
+
+    ``outcomes`` has ``done``, ``refused`` (it would have blocked), ``nothing`` (nothing to act on), an errno, or ``not reached``
+    for each event, in the scenario's order.
+    """
+
+    def __init__(self, world: World, events: tuple[Event, ...]) -> None:
+        self.world = world
+        self.events = events
+        self.passed: dict[str, int] = {}
+        self.outcomes = ["not reached"] * len(events)
+        self.task = Task("event", world.system.machine.cpus[OWNER_CPU], world.mm.ident, may_block=False)
+
+    def at_point(self, name: str) -> None:
+        """A sleeping point is about to be passed."""
+        self.passed[name] = count = self.passed.get(name, 0) + 1
+        for i, event in enumerate(self.events):
+            if event.before == name and event.nth == count:
+                self.outcomes[i] = self._fire(event)
+
+    def _fire(self, event: Event) -> str:
+        with self.world.system.running(self.task):
+            try:
+                outcome = self._operation(event)
+            except WouldBlock:
+                return "refused"
+            if not self.world.task.rcu_depth:
+                rcu_grace_period()
+            return outcome
+
+    def _operation(self, event: Event) -> str:
+        mm = self.world.mm
+        page = -1 if event.page is None else event.page
+        match event.op:
+            case "sysfs":
+                return sysfs.sysfs_write(event.name, event.value) or "done"
+            case "munmap":
+                done = madvise.munmap(mm)
+            case "replace_vma":
+                done = madvise.munmap(mm, replacement_flags=self.world.vma._vm_flags)
+            case "free_table":
+                done = madvise.madvise_dontneed_table(mm)
+            case "zap":
+                done = madvise.madvise_dontneed_page(mm, page)
+            case "pin":
+                done = madvise.pin_user_page(mm, page)
+            case "prctl":
+                madvise.prctl_thp_disable(mm)
+                done = True
+            case _:
+                madvise.mmput(mm)
+                done = True
+        return "done" if done else "nothing"

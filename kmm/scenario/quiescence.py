@@ -1,0 +1,214 @@
+"""The sanitizers that look at a system at rest: REFCOUNT, TLB, CONSERVATION, TRANSPARENCY."""
+
+from __future__ import annotations
+
+from kmm.kernel.report import Report
+from kmm.mm.folio import Folio, PG_locked, PG_swapcache, Page
+from kmm.mm.mm_types import MmStruct
+from kmm.mm.pgtable import PtePage
+from kmm.mm.pte import ZERO_PFN, pmd_pfn, pmd_trans_huge, pte_to_swp_offset
+from kmm.mm.system import System
+from kmm.scenario.build import World
+
+
+def check_quiescence(world: World) -> None:
+    """Run every check of this module; the reports go to the machine."""
+    this = world.system
+    mapped = _mappings(this)
+    refcount(this, world)
+    tlb(this)
+    conservation(this, mapped)
+    transparency(this)
+
+
+def table_of(this: System, mm: MmStruct) -> PtePage | Page | None:
+    """What the PMD entry leads to: a table, the first page of a huge folio, or nothing."""
+    page = mm._pmds[0]
+    if page is None or not page.slot._val:
+        return None
+    pfn = pmd_pfn(page.slot._val)
+    if pmd_trans_huge(page.slot._val):
+        return this.mem_map[pfn]
+    return this.tables.get(pfn)
+
+
+def _mappings(this: System) -> dict[int, int]:
+    """Frame number to how many entries of all tables map it (a huge entry counts at the first frame)."""
+    count: dict[int, int] = {}
+    for mm in this.mms:
+        table = table_of(this, mm)
+        if isinstance(table, PtePage):
+            for pte in table._entries:
+                if pte & 0x101:
+                    pfn = (pte >> 12) & 0xFFFFFFFFFF
+                    count[pfn] = count.get(pfn, 0) + 1
+        elif table is not None:
+            count[table.pfn] = count.get(table.pfn, 0) + 1
+    count.pop(ZERO_PFN, None)
+    return count
+
+
+def refcount(this: System, world: World) -> None:
+    """REFCOUNT: references are mappings, swap cache, LRU batches and known pins; nobody keeps a folio lock."""
+    batched: dict[int, int] = {}
+    for batch in this.lru_add:
+        for folio in batch:
+            batched[folio.pfn] = batched.get(folio.pfn, 0) + 1
+    for folio in this.folios:
+        if folio.freed_by:
+            continue
+        flags = folio._flags
+        known = folio._mapcount + batched.get(folio.pfn, 0) + this.pins.get(folio.pfn, 0)
+        if flags & PG_swapcache:
+            known += 1 << folio.order
+        if known != folio._refcount:
+            this.machine.report("REFCOUNT", f"{folio.label} has {folio._refcount} references at the end, {known} of them have a holder")
+        if flags & PG_locked and folio.lock_owner is not world.somebody:
+            this.machine.report("LOCKDEP", f"{folio.label} is still locked at the end")
+
+
+def tlb(this: System) -> None:
+    """TLB: no CPU translates an address to anything but what the tables say, or to nothing they say."""
+    for cpu in this.machine.cpus:
+        for mm in this.mms:
+            cached = cpu.tlb.get(mm.ident)
+            if cached:
+                _tlb_of(this, mm, cpu.number, cached)
+
+
+def _tlb_of(this: System, mm: MmStruct, cpu: int, cached: dict[int, int]) -> None:
+    table = table_of(this, mm)
+    for address, entry in cached.items():
+        index = (address - this.base) // this.machine.page_size
+        if isinstance(table, PtePage):
+            now = table._entries[index]
+            pfn = (now >> 12) & 0xFFFFFFFFFF if now & 0x101 else -1
+        else:
+            pfn = -1 if table is None else table.pfn + index
+        old = (entry >> 12) & 0xFFFFFFFFFF
+        if old != pfn:
+            page = this.mem_map[old]
+            state = f", which {page.freed_by} freed" if page.freed_by else ""
+            this.machine.report("TLB", f"CPU {cpu} still translates page {index} to {page.name}{state}: no flush reached it")
+            return
+
+
+def conservation(this: System, mapped: dict[int, int]) -> None:
+    """CONSERVATION: every counter equals what it counts."""
+    report = this.machine.report
+    for folio in this.folios:
+        if not folio.freed_by:
+            _mapcounts(this, folio, mapped)
+    for mm in this.mms:
+        _mm_counters(this, mm)
+    isolated = this.node_stat.get("nr_isolated_anon", 0)
+    if isolated:
+        report("CONSERVATION", f"NR_ISOLATED_ANON is {isolated} at the end")
+    live = [f for f in this.folios if not f.freed_by]
+    charged = sum(1 << f.order for f in live if f._memcg is not None)
+    usage = this.mms[0].memcg._usage
+    if charged != usage:
+        report("CONSERVATION", f"the cgroup is charged {usage} pages, its folios have {charged}")
+    anon = sum(_mapped_pages(f) for f in live)
+    stat = this.node_stat.get("nr_anon_mapped", 0)
+    if anon != stat:
+        report("CONSERVATION", f"NR_ANON_MAPPED is {stat}, {anon} anonymous pages are mapped")
+
+
+def _mapped_pages(folio: Folio) -> int:
+    if folio._entire_mapcount:
+        return 1 << folio.order
+    if not folio.order:
+        return int(folio._mapcount > 0)
+    return sum(1 for page in folio.pages if page._mapcount)
+
+
+def _mapcounts(this: System, folio: Folio, mapped: dict[int, int]) -> None:
+    if folio.order == 0:
+        found = mapped.get(folio.pfn, 0)
+    else:
+        found = sum(mapped.get(page.pfn, 0) for page in folio.pages)
+        huge = folio._entire_mapcount
+        for page in folio.pages:
+            here = mapped.get(page.pfn, 0) - (huge if page.index == 0 else 0)
+            if page._mapcount != here:
+                text = f"{page.name} has mapcount {page._mapcount}, {here} page-table entries map it"
+                this.machine.report("CONSERVATION", text)
+                return
+    if folio._mapcount != found:
+        this.machine.report("CONSERVATION", f"{folio.label} has mapcount {folio._mapcount}, {found} page-table entries map it")
+
+
+def _mm_counters(this: System, mm: MmStruct) -> None:
+    table = table_of(this, mm)
+    anon = swap = 0
+    if isinstance(table, PtePage):
+        for pte in table._entries:
+            if pte & 0x101:
+                anon += (pte >> 12) & 0xFFFFFFFFFF != ZERO_PFN
+            elif pte:
+                swap += 1
+    elif table is not None:
+        anon = this.machine.ptes
+    report = this.machine.report
+    if mm._rss_stat[0] != anon:
+        report("CONSERVATION", f"MM_ANONPAGES of {mm.name} is {mm._rss_stat[0]}, {anon} anonymous pages are mapped")
+    if mm._rss_stat[1] != swap:
+        report("CONSERVATION", f"MM_SWAPENTS of {mm.name} is {mm._rss_stat[1]}, it has {swap} swap entries")
+    page = mm._pmds[0]
+    tables = 0 if page is None else len(page._deposited) + isinstance(table, PtePage)
+    if mm._pgtables_bytes != tables * this.machine.page_size:
+        text = f"pgtables_bytes of {mm.name} is {mm._pgtables_bytes}, it has {tables} PTE tables"
+        report("CONSERVATION", text)
+
+
+def transparency(this: System) -> None:
+    """TRANSPARENCY: every byte reads as it was last written, through the tables and by every address space."""
+    shadow = this.shadow
+    for mm in this.mms:
+        table = table_of(this, mm)
+        for index in range(this.machine.ptes):
+            expected = shadow.get((mm.ident, index))
+            if expected is None:
+                continue
+            found = _user_reads(this, table, index)
+            if found != expected:
+                what = f"reads {_token(found)}, but {_token(expected)} was last written there" if isinstance(found, int) else found
+                this.machine.report("TRANSPARENCY", f"page {index} of {mm.name} {what}")
+                return
+
+
+def _token(value: int) -> str:
+    return "zeros" if value == 0 else f"contents {value}" if value > 0 else "bytes that were never written"
+
+
+def _user_reads(this: System, table: PtePage | Page | None, index: int) -> int | str:
+    """Token of what a read of a page gives, or why it gives none."""
+    if table is None:
+        return 0
+    if isinstance(table, PtePage):
+        if table.freed_by:
+            return f"is reached through a table that {table.freed_by} freed"
+        pte = table._entries[index]
+        if not pte:
+            return 0
+        if not pte & 0x101:
+            return this.swap[pte_to_swp_offset(pte)].contents
+        pfn = (pte >> 12) & 0xFFFFFFFFFF
+        if pfn == ZERO_PFN:
+            return 0
+        page = this.mem_map[pfn]
+    else:
+        page = this.mem_map[table.pfn + index]
+    if page.freed_by:
+        return f"maps {page.name}, which {page.freed_by} freed"
+    return page._contents
+
+
+def first(reports: list[Report], order: tuple[str, ...]) -> Report | None:
+    """The report of the earliest check in ``order``."""
+    for check in order:
+        for report in reports:
+            if report.check == check:
+                return report
+    return None

@@ -1,0 +1,1 @@
+"""The versions of the code that is judged: each module exports ``VARIANT``."""
