@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from operator import attrgetter
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -16,7 +17,7 @@ from kmm.mm.system import System
 from kmm.scenario.quiescence import table_of
 from kmm.scenario.run import Run
 
-Value: TypeAlias = "int | str | bool | None | tuple[Value, ...]"
+Value: TypeAlias = "int | str | bool | tuple[Value, ...] | None"
 """What observations are made of."""
 
 _PFN_FIELD = ((1 << 40) - 1) << 12
@@ -63,7 +64,13 @@ class Observation:
 
     def canonical(self) -> bytes:
         """Bytes that are equal exactly when two observations are."""
-        return repr(attrs.astuple(self, recurse=False)).encode("ascii", "backslashreplace")
+        return repr(_values(self)).encode("ascii", "backslashreplace")
+
+
+OBSERVABLES: Final = tuple(field.name for field in attrs.fields(Observation))
+"""Names of the observables, in the order of the canonical bytes."""
+
+_values: Final = attrgetter(*OBSERVABLES)
 
 
 def observe(run: Run) -> Observation:

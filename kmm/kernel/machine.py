@@ -122,7 +122,14 @@ class Machine:
 
     def fetch_add(self, obj: Shared, field: Field[int], n: int, order: Order = ONCE) -> int:
         """Add atomically; the value is the old one."""
-        return self.rmw(obj, field, n.__add__, order)
+        self.budget -= 1
+        if self.budget < 0 or obj.freed_by:
+            self.check(obj, field.name)
+        old: int = getattr(obj, field.slot)
+        if self.recorder is not None:
+            self.recorder.write(obj.name, field.name, old + n)
+        setattr(obj, field.slot, old + n)
+        return old
 
     def read_item(self, obj: Shared, field: Field[list[T]], index: int, order: Order) -> T:
         """Read one element of an array field."""

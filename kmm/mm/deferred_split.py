@@ -32,7 +32,7 @@ def deferred_split_folio(folio: Folio, *, partially_mapped: bool) -> None:
 def folio_unqueue_deferred_split(folio: Folio) -> None:
     """Take a folio that is being freed off the queue."""
     queue = system.this.deferred_split
-    if folio in queue:
+    if folio.order > 1 and folio in queue:
         queue.remove(folio)
         if folio_test_partially_mapped(folio):
             mod_mthp_stat(folio.order, "nr_anon_partially_mapped", -1)

@@ -38,7 +38,7 @@ FOLIO_FLAGS: Final = {
 class Page(Shared):
     """``struct page``: one page of a folio.
 
-    ``contents`` is a token: equal tokens are equal bytes, 0 is all zeros.
+    ``contents`` is a token: equal tokens are equal bytes, 0 is all zeros, -1 was never written.
     """
 
     __slots__ = ("_contents", "_flags", "_mapcount", "folio", "index", "pfn", "ptc_count")
@@ -109,7 +109,7 @@ class Folio(Shared):
         self.pfn = pfn
         self.order = order
         self.nid = nid
-        self.pages: list[Page] = [Page(self, i, pfn + i, 0) for i in range(1 << order)]
+        self.pages: list[Page] = [Page(self, i, pfn + i, -1) for i in range(1 << order)]
         self.lock_owner: Task | None = None
         self._entire_mapcount = 0
         self._flags = 0
@@ -125,6 +125,14 @@ class Folio(Shared):
     def name(self) -> str:
         """The label."""
         return self.label
+
+
+_flags: Final = Folio.flags
+_mapcount: Final = Folio.mapcount
+_mapping: Final = Folio.mapping
+_mm_ids: Final = Folio.mm_ids
+_page_flags: Final = Page.flags
+_refcount: Final = Folio.refcount
 
 
 def page_folio(page: Page) -> Folio:
@@ -164,22 +172,22 @@ def folio_pfn(folio: Folio) -> int:
 
 def folio_test_anon(folio: Folio) -> bool:
     """The mapping is an anon_vma."""
-    return current.machine.read(folio, Folio.mapping, ONCE) is not None
+    return current.machine.read(folio, _mapping, ONCE) is not None
 
 
 def folio_test_locked(folio: Folio) -> bool:
     """PG_locked."""
-    return bool(current.machine.read(folio, Folio.flags, ONCE) & PG_locked)
+    return bool(current.machine.read(folio, _flags, ONCE) & PG_locked)
 
 
 def folio_test_lru(folio: Folio) -> bool:
     """PG_lru."""
-    return bool(current.machine.read(folio, Folio.flags, ONCE) & PG_lru)
+    return bool(current.machine.read(folio, _flags, ONCE) & PG_lru)
 
 
 def folio_test_referenced(folio: Folio) -> bool:
     """PG_referenced."""
-    return bool(current.machine.read(folio, Folio.flags, ONCE) & PG_referenced)
+    return bool(current.machine.read(folio, _flags, ONCE) & PG_referenced)
 
 
 def folio_test_young(folio: Folio) -> bool:
@@ -189,32 +197,32 @@ def folio_test_young(folio: Folio) -> bool:
 
 def folio_test_swapcache(folio: Folio) -> bool:
     """PG_swapcache."""
-    return bool(current.machine.read(folio, Folio.flags, ONCE) & PG_swapcache)
+    return bool(current.machine.read(folio, _flags, ONCE) & PG_swapcache)
 
 
 def folio_test_swapbacked(folio: Folio) -> bool:
     """PG_swapbacked."""
-    return bool(current.machine.read(folio, Folio.flags, ONCE) & PG_swapbacked)
+    return bool(current.machine.read(folio, _flags, ONCE) & PG_swapbacked)
 
 
 def folio_test_partially_mapped(folio: Folio) -> bool:
     """PG_partially_mapped."""
-    return bool(current.machine.read(folio, Folio.flags, ONCE) & PG_partially_mapped)
+    return bool(current.machine.read(folio, _flags, ONCE) & PG_partially_mapped)
 
 
 def folio_set_flag(folio: Folio, flag: int) -> bool:
     """Test-and-set; the value is the old state."""
-    return bool(current.machine.rmw(folio, Folio.flags, flag.__or__, ONCE) & flag)
+    return bool(current.machine.rmw(folio, _flags, flag.__or__, ONCE) & flag)
 
 
 def folio_clear_flag(folio: Folio, flag: int) -> bool:
     """Test-and-clear; the value is the old state."""
-    return bool(current.machine.rmw(folio, Folio.flags, (~flag).__and__, ONCE) & flag)
+    return bool(current.machine.rmw(folio, _flags, (~flag).__and__, ONCE) & flag)
 
 
 def folio_trylock(folio: Folio) -> bool:
     """Take the folio lock if it is free."""
-    old = current.machine.rmw(folio, Folio.flags, PG_locked.__or__, ACQUIRE)
+    old = current.machine.rmw(folio, _flags, PG_locked.__or__, ACQUIRE)
     if old & PG_locked:
         return False
     folio.lock_owner = current.task
@@ -223,7 +231,7 @@ def folio_trylock(folio: Folio) -> bool:
 
 def folio_unlock(folio: Folio) -> None:
     """Release the folio lock."""
-    old = current.machine.rmw(folio, Folio.flags, (~PG_locked).__and__, RELEASE)
+    old = current.machine.rmw(folio, _flags, (~PG_locked).__and__, RELEASE)
     if not old & PG_locked:
         current.machine.report("DEBUG_VM", f"folio_unlock: {folio.name} is not locked")
     elif folio.lock_owner is not current.task:
@@ -233,22 +241,22 @@ def folio_unlock(folio: Folio) -> None:
 
 def folio_ref_count(folio: Folio) -> int:
     """The reference count."""
-    return current.machine.read(folio, Folio.refcount, ONCE)
+    return current.machine.read(folio, _refcount, ONCE)
 
 
 def folio_ref_add(folio: Folio, nr: int) -> None:
     """Take ``nr`` references."""
-    current.machine.fetch_add(folio, Folio.refcount, nr)
+    current.machine.fetch_add(folio, _refcount, nr)
 
 
 def folio_get(folio: Folio) -> None:
     """Take a reference."""
-    current.machine.fetch_add(folio, Folio.refcount, 1)
+    current.machine.fetch_add(folio, _refcount, 1)
 
 
 def folio_mapcount(folio: Folio) -> int:
     """Mappings of all its pages."""
-    return current.machine.read(folio, Folio.mapcount, ONCE)
+    return current.machine.read(folio, _mapcount, ONCE)
 
 
 def folio_expected_ref_count(folio: Folio) -> int:
@@ -264,27 +272,27 @@ def folio_maybe_mapped_shared(folio: Folio) -> bool:
         return mapcount > 1
     if mapcount <= 1:
         return False
-    ids = current.machine.read(folio, Folio.mm_ids, ONCE)
+    ids = current.machine.read(folio, _mm_ids, ONCE)
     return mapcount not in (ids[1], ids[3])
 
 
 def __folio_mark_uptodate(folio: Folio) -> None:
     """Order the contents before the flag, then set it."""
     smp_wmb()
-    flags = current.machine.read(folio, Folio.flags, PLAIN)
-    current.machine.write(folio, Folio.flags, flags | PG_uptodate, PLAIN)
+    flags = current.machine.read(folio, _flags, PLAIN)
+    current.machine.write(folio, _flags, flags | PG_uptodate, PLAIN)
 
 
 def PageAnonExclusive(page: Page) -> bool:
     """PG_anon_exclusive."""
-    return bool(current.machine.read(page, Page.flags, ONCE) & PG_anon_exclusive)
+    return bool(current.machine.read(page, _page_flags, ONCE) & PG_anon_exclusive)
 
 
 def SetPageAnonExclusive(page: Page) -> None:
     """Set PG_anon_exclusive."""
-    current.machine.rmw(page, Page.flags, PG_anon_exclusive.__or__, ONCE)
+    current.machine.rmw(page, _page_flags, PG_anon_exclusive.__or__, ONCE)
 
 
 def ClearPageAnonExclusive(page: Page) -> None:
     """Clear PG_anon_exclusive."""
-    current.machine.rmw(page, Page.flags, (~PG_anon_exclusive).__and__, ONCE)
+    current.machine.rmw(page, _page_flags, (~PG_anon_exclusive).__and__, ONCE)

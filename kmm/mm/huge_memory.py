@@ -109,4 +109,3 @@ def map_anon_folio_pmd_nopf(folio: Folio, pmd: PmdSlot, vma: VmAreaStruct, haddr
     set_pmd(pmd, entry)
     update_mmu_cache_pmd(vma, haddr, pmd)
     deferred_split_folio(folio, partially_mapped=False)
-

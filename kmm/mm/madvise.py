@@ -119,10 +119,11 @@ def madvise_dontneed_table(mm: MmStruct) -> bool:
     return done
 
 
-def munmap(mm: MmStruct, replacement_flags: int | None = None) -> bool:
+def munmap(mm: MmStruct, replacement_flags: int | None = None, first: int = 0) -> bool:
     """Unmap the VMA; false when there is none.
 
     :param replacement_flags: map the range anew with these flags, under the same lock
+    :param first: page from which it is mapped anew
     """
     down_write(mm.mmap_lock)
     vma = _vma_at_base(mm)
@@ -133,18 +134,19 @@ def munmap(mm: MmStruct, replacement_flags: int | None = None) -> bool:
             _free_pte_table(vma, pmd)
         fresh: tuple[VmAreaStruct, ...] = ()
         if replacement_flags is not None:
-            fresh = (VmAreaStruct(mm, vma.vm_start, vma.vm_end, replacement_flags, None),)
+            fresh = (VmAreaStruct(mm, vma.vm_start + first * PAGE_SIZE(), vma.vm_end, replacement_flags, None),)
         current.machine.write(mm, MmStruct.vmas, fresh, PLAIN)
         vma.freed_by = "munmap"
-        _forget(mm, mapped=bool(fresh))
+        _forget(mm, HPAGE_PMD_NR() if replacement_flags is None else first)
     up_write(mm.mmap_lock)
     return vma is not None
 
 
-def _forget(mm: MmStruct, *, mapped: bool) -> None:
+def _forget(mm: MmStruct, first: int) -> None:
+    """Pages before ``first`` are not mapped any more; the others read as zero."""
     shadow = system.this.shadow
     for index in range(HPAGE_PMD_NR()):
-        if mapped:
+        if index >= first:
             shadow[mm.ident, index] = 0
         else:
             shadow.pop((mm.ident, index), None)

@@ -36,7 +36,6 @@ def new_folio(label: str, order: int, nid: int) -> Folio:
     this.next_pfn = pfn + size
     folio = Folio(label, pfn, order, nid)
     for page in folio.pages:
-        page._contents = -page.pfn
         this.mem_map[page.pfn] = page
     this.folios.append(folio)
     return folio

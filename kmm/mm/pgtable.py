@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from kmm.kernel import current
 from kmm.kernel.access import ONCE, PLAIN, Field, Shared
 from kmm.kernel.barrier import smp_call_function, smp_wmb
@@ -52,6 +54,9 @@ class PtePage(Shared):
     def name(self) -> str:
         """The label."""
         return self.label
+
+
+_entries: Final = PtePage.entries
 
 
 class PmdSlot(Shared):
@@ -112,7 +117,7 @@ class PtePtr:
 
 def ptep_get(ptep: PtePtr) -> pte_t:
     """Read an entry."""
-    return current.machine.read_item(ptep.table, PtePage.entries, ptep.index, ONCE)
+    return current.machine.read_item(ptep.table, _entries, ptep.index, ONCE)
 
 
 ptep_get_lockless = ptep_get
@@ -120,7 +125,7 @@ ptep_get_lockless = ptep_get
 
 def set_pte(ptep: PtePtr, pte: pte_t) -> None:
     """Store an entry."""
-    current.machine.write_item(ptep.table, PtePage.entries, ptep.index, pte, ONCE)
+    current.machine.write_item(ptep.table, _entries, ptep.index, pte, ONCE)
 
 
 def set_ptes(mm: MmStruct, addr: int, ptep: PtePtr, pte: pte_t, nr: int) -> None:
@@ -139,7 +144,7 @@ def set_pte_at(mm: MmStruct, addr: int, ptep: PtePtr, pte: pte_t) -> None:
 
 def ptep_get_and_clear(mm: MmStruct, addr: int, ptep: PtePtr) -> pte_t:
     """Replace an entry by none; the value is the old one."""
-    old = current.machine.rmw_item(ptep.table, PtePage.entries, ptep.index, _none, ONCE)
+    old = current.machine.rmw_item(ptep.table, _entries, ptep.index, _none, ONCE)
     page_table_check.pte_clear(old)
     return old
 
@@ -324,7 +329,7 @@ def tlb_remove_table_sync_one() -> None:
 def pgtable_trans_huge_deposit(mm: MmStruct, pmdp: PmdSlot, pgtable: PtePage) -> None:
     """Keep an empty table for a later split of the huge page."""
     lockdep_assert_held(pmd_lockptr(mm, pmdp))
-    entries: list[pte_t] = current.machine.read(pgtable, PtePage.entries, PLAIN)
+    entries: list[pte_t] = current.machine.read(pgtable, _entries, PLAIN)
     if any(entries):
         current.machine.report("DEBUG_VM", f"pgtable_trans_huge_deposit: {pgtable.name} is not empty")
     if pmdp.page is not None:

@@ -6,17 +6,38 @@ from typing import Final
 
 import attrs
 
+from kmm.kernel.locks import SpinLock
 from kmm.kernel.machine import Machine
 from kmm.kernel.task import Task
-from kmm.mm.folio import Folio, PG_anon_exclusive, PG_locked, PG_lru, PG_partially_mapped, PG_referenced, PG_swapbacked, PG_swapcache, PG_uptodate
+from kmm.mm.folio import (
+    Folio,
+    PG_anon_exclusive,
+    PG_locked,
+    PG_lru,
+    PG_partially_mapped,
+    PG_referenced,
+    PG_swapbacked,
+    PG_swapcache,
+    PG_uptodate,
+)
 from kmm.mm.memcontrol import MemCgroup
-from kmm.mm.mm_types import VM_EXEC, VM_HUGEPAGE, VM_NOHUGEPAGE, VM_READ, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE, AnonVma, MmStruct, VmAreaStruct
+from kmm.mm.mm_types import (
+    VM_EXEC,
+    VM_HUGEPAGE,
+    VM_NOHUGEPAGE,
+    VM_READ,
+    VM_UFFD_MISSING,
+    VM_UFFD_WP,
+    VM_WRITE,
+    AnonVma,
+    MmStruct,
+    VmAreaStruct,
+)
 from kmm.mm.page_alloc import new_folio
 from kmm.mm.pgtable import PmdPage, PtePage, mk_zero_pte
 from kmm.mm.pte import KERNPG_TABLE, pfn_pmd, pfn_pte, pgprot_t, pmd_mkdirty, pmd_mkhuge, pmd_mkwrite, pte_t, swp_entry_to_pte
 from kmm.mm.system import Injected, SwapSlot, Sysctl, System
 from kmm.mm.variant import Variant
-from kmm.kernel.locks import SpinLock
 from kmm.scenario.model import DriverKind, Failure, Scenario, Tunables
 from kmm.scenario.page import Kind, Lru, PageState
 
@@ -83,9 +104,7 @@ def _machine(s: Scenario) -> Machine:
 
 
 def _sysctl(t: Tunables) -> Sysctl:
-    sysctl = Sysctl(
-        t.max_ptes_none, t.max_ptes_swap, t.max_ptes_shared, t.enabled, defrag=t.defrag, shrink_underused=t.shrink_underused
-    )
+    sysctl = Sysctl(t.max_ptes_none, t.max_ptes_swap, t.max_ptes_shared, t.enabled, defrag=t.defrag, shrink_underused=t.shrink_underused)
     for order, mode in enumerate(t.hugepages, 2):
         if mode == "always":
             sysctl._huge_anon_orders_always |= 1 << order
@@ -110,14 +129,7 @@ def _injected(failures: tuple[Failure, ...]) -> Injected:
 
 def _present_bits(page: PageState, prot: int) -> int:
     bits = prot & ~0x20
-    return (
-        bits
-        | 0x20 * page.young
-        | 0x40 * page.dirty
-        | 0x2 * page.write
-        | 0x400 * page.uffd_wp
-        | 0x800 * page.soft_dirty
-    )
+    return bits | 0x20 * page.young | 0x40 * page.dirty | 0x2 * page.write | 0x400 * page.uffd_wp | 0x800 * page.soft_dirty
 
 
 class _Builder:
@@ -130,7 +142,7 @@ class _Builder:
         self.cpu = cpu
         self.memcg = MemCgroup("memcg")
         self.root = AnonVma("anon_vma")
-        self.large: dict[tuple[str, int], Folio] = {}
+        self.large: dict[tuple[int, int], Folio] = {}
 
     def address_spaces(self) -> tuple[MmStruct, VmAreaStruct]:
         """The owner's, and those of the siblings that map its pages."""
@@ -138,10 +150,9 @@ class _Builder:
         vma = s.vmas[0]
         alphabet = s.alphabet()
         mm, area, table = self._mm(OWNER, self.root if vma.anon_vma else None)
-        siblings: list[tuple[MmStruct, VmAreaStruct, PtePage | None]] = []
         letters = set(vma.pages)
-        for ident in range(OWNER + 1, OWNER + 1 + max((alphabet[c].mapped_by for c in letters), default=0)):
-            siblings.append(self._mm(ident, AnonVma(f"anon_vma{ident}", self.root)))
+        others = range(OWNER + 1, OWNER + 1 + max(alphabet[c].mapped_by for c in letters))
+        siblings = [self._mm(ident, AnonVma(f"anon_vma{ident}", self.root)) for ident in others]
         if s.pmd == "huge":
             self._huge(mm, area)
         elif table is not None:
@@ -228,7 +239,7 @@ class _Builder:
             page = alphabet[letter]
             kind = page.kind
             if kind is Kind.PRESENT:
-                entries[index] = entry = self._present(index, letter, page, bits[letter], sibling_tables)
+                entries[index] = entry = self._present(index, page, bits[letter], sibling_tables)
                 this.shadow[OWNER, index] = index + 1
                 present += 1
                 if page.young:
@@ -251,11 +262,11 @@ class _Builder:
         mapped = sum(_mapped_pages(f) if f.order else f._mapcount > 0 for f in this.folios)
         this.node_stat["nr_anon_mapped"] = mapped
 
-    def _present(self, index: int, letter: str, page: PageState, bits: int, sibling_tables: list[PtePage]) -> pte_t:
+    def _present(self, index: int, page: PageState, bits: int, sibling_tables: list[PtePage]) -> pte_t:
         order = page.order
         new = True
         if order:
-            key = letter, index >> order
+            key = order, index >> order
             found = self.large.get(key)
             new = found is None
             folio = self._folio(f"page {index}", order, page.node) if found is None else found

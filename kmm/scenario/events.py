@@ -50,7 +50,7 @@ class Events:
             case "munmap":
                 done = madvise.munmap(mm)
             case "replace_vma":
-                done = madvise.munmap(mm, replacement_flags=self.world.vma._vm_flags)
+                done = madvise.munmap(mm, replacement_flags=self.world.vma._vm_flags, first=max(page, 0))
             case "free_table":
                 done = madvise.madvise_dontneed_table(mm)
             case "zap":

@@ -10,8 +10,16 @@ from typing import Final, TypeAlias
 Path: TypeAlias = tuple[str | int, ...]
 
 _TOKEN: Final = re.compile(
-    r'"""(?:\\.|[^\\])*?"""+' r"|'''.*?'''+" r'|"(?:\\.|[^"\\])*"' r"|'[^']*'" r"|#[^\n]*" r"""|[^"'#\[\]{}=\n]+""" r"|.",
-    re.DOTALL,
+    r"""
+      \"{3} (?:\\.|[^\\])*? \"{3,5}       # strings, of one line or several
+    | '{3} .*? '{3,5}
+    | " (?:\\.|[^"\\])* "
+    | ' [^']* '
+    | \#[^\n]*                            # a comment
+    | [^"'#\[\]{}=\n]+                     # a key, or a value of another kind
+    | .
+    """,
+    re.DOTALL | re.VERBOSE,
 )
 
 

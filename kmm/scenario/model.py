@@ -183,7 +183,8 @@ EVENT_OPS = ("sysfs", "munmap", "replace_vma", "free_table", "exit", "prctl", "p
 class Event:
     """One whole operation of somebody else, just before a sleeping point is passed.
 
-    :param op: ``sysfs`` (``name``, ``value``), ``munmap``, ``replace_vma`` (unmapped and mapped anew, without anon_vma),
+    :param op: ``sysfs`` (``name``, ``value``), ``munmap``, ``replace_vma`` (unmapped and mapped anew from ``page``
+        or the start on, without anon_vma),
         ``free_table`` (MADV_DONTNEED of the table's range), ``exit`` (last user gone), ``prctl`` (THP disabled), ``pin``
         (``page``), ``zap`` (``page``)
     :param before: name of the sleeping point
@@ -205,7 +206,9 @@ class Event:
         _require(self.before in POINTS, f'"{self.before}" is not a sleeping point', "use " + ", ".join(POINTS))
         _require(1 <= self.nth <= 999, f"nth = {self.nth} is out of range", "use 1 to 999")
         _require((self.op == "sysfs") == bool(self.name), "a sysfs event has a name and a value, no other has", "add or drop name")
-        _require((self.op in ("pin", "zap")) == (self.page is not None), "pin and zap name a page, no other event does", "add or drop page")
+        if self.op != "replace_vma":
+            named = (self.op in ("pin", "zap")) == (self.page is not None)
+            _require(named, "pin and zap name a page, replace_vma may, no other event does", "add or drop page")
 
 
 FAILURE_KINDS = ("alloc", "charge", "poison", "swapin_error", "swapin_retry")
@@ -283,7 +286,11 @@ def check_scenario(s: Scenario) -> None:
         value = getattr(t, name)
         _require(0 <= value < g.ptes, f"{name} = {value} is out of range", f"use 0 to {g.ptes - 1}")
     for letter, _ in s.letters:
-        _require(len(letter) == 1 and letter.isascii() and letter.isprintable() and not letter.isspace(), f'"{letter}" is not one letter', "use one printable ASCII character")
+        _require(
+            len(letter) == 1 and letter.isascii() and letter.isprintable() and not letter.isspace(),
+            f'"{letter}" is not one letter',
+            "use one printable ASCII character",
+        )
         _require(letter not in ALPHABET, f'"{letter}" is a letter of the default alphabet', "choose another")
     _require(s.pmd in PMD_STATES, f'pmd = "{s.pmd}" is not known', "use " + ", ".join(PMD_STATES))
     _require(s.pmd == "table" or set(vma.pages) == {"."}, f'pmd = "{s.pmd}" has no page-table entries', "make the map all none")
@@ -292,11 +299,15 @@ def check_scenario(s: Scenario) -> None:
         _require(MIN_MTHP_ORDER <= d.order <= g.pmd_order, f"order = {d.order} is out of range", f"use 2 to {g.pmd_order}")
         _require(0 <= d.offset <= g.ptes - (1 << d.order), f"offset = {d.offset} is out of range", "keep the attempt inside the table")
         aligned = d.offset % (1 << d.order) == 0 and d.misalign == 0
-        _require(aligned or s.contract == "unchecked", "an unaligned address is outside the contract", 'align it, or say contract = "unchecked"')
+        _require(
+            aligned or s.contract == "unchecked", "an unaligned address is outside the contract", 'align it, or say contract = "unchecked"'
+        )
     for page in (*(e.page for e in s.events), *(f.page for f in s.failures)):
         _require(page is None or 0 <= page < g.ptes, f"page {page} lies outside the table", f"use 0 to {g.ptes - 1}")
     touches_table = {"munmap", "replace_vma", "free_table", "pin", "zap"}
-    _require(s.pmd != "huge" or not any(e.op in touches_table for e in s.events), "an event on a huge page is not supported", "drop the event")
+    _require(
+        s.pmd != "huge" or not any(e.op in touches_table for e in s.events), "an event on a huge page is not supported", "drop the event"
+    )
     _check_map(s, vma)
 
 
@@ -307,10 +318,31 @@ def _check_map(s: Scenario, vma: Vma) -> None:
         page = alphabet[letter]
         anon = page.kind in (Kind.PRESENT, Kind.SWAP)
         _require(vma.anon_vma or not anon, f'"{letter}" needs an anon_vma', "say anon_vma = true")
-        _require("write" in vma.flags or not page.write, f'"{letter}" is writable in a VMA that is not', "use a read-only letter, or add write")
+        _require(
+            "write" in vma.flags or not page.write, f'"{letter}" is writable in a VMA that is not', "use a read-only letter, or add write"
+        )
         _require("uffd_wp" in vma.flags or not page.uffd_wp, f'"{letter}" needs a VMA armed for uffd-wp', 'add "uffd_wp" to its flags')
         _require(1 << page.order <= s.geometry.ptes, f'"{letter}" is larger than the table', "use a smaller order")
         if page.index is not None:
             where = vma.pages.index(letter)
             ok = all(i % (1 << page.order) == page.index for i, c in enumerate(vma.pages) if c == letter)
             _require(ok, f'the large folio of "{letter}" is misaligned (page {where})', "folios are naturally aligned; move it")
+    _check_folios(vma.pages, alphabet)
+
+
+def _check_folios(pages: str, alphabet: dict[str, PageState]) -> None:
+    """Letters that share a large folio agree on what belongs to the folio."""
+    large = [c for c in set(pages) if alphabet[c].order]
+    if len({_of_folio(alphabet[c]) for c in large}) == len({alphabet[c].order for c in large}):
+        return
+    blocks: dict[tuple[int, int], str] = {}
+    for i, letter in enumerate(pages):
+        page = alphabet[letter]
+        if page.order:
+            first = blocks.setdefault((page.order, i >> page.order), letter)
+            same = _of_folio(alphabet[first]) == _of_folio(page)
+            _require(same, f'"{first}" and "{letter}" at page {i} share a folio but not its state', "give both the same pins, lock, lru and node")
+
+
+def _of_folio(page: PageState) -> tuple[object, ...]:
+    return page.order, page.pins, page.locked, page.lru, page.referenced, page.node

@@ -84,12 +84,12 @@ def _impossible(page: PageState) -> list[tuple[str, str]]:
             for a in default
             if a.name != "kind" and getattr(page, a.name) != a.default and not (page.kind is Kind.ZERO and a.name == "young")
         ]
-        out += [(f"a page cannot be both {page.kind.value} and {name}", f"drop {name}, or say kind = \"present\"") for name in extra]
+        out += [(f"a page cannot be both {page.kind.value} and {name}", f'drop {name}, or say kind = "present"') for name in extra]
         return out
     if page.kind is Kind.SWAP:
         defaults = {a.name: a.default for a in PageState.__attrs_attrs__}
         out += [
-            (f"a swapped page cannot have {name}", f"drop {name}, or say kind = \"present\"")
+            (f"a swapped page cannot have {name}", f'drop {name}, or say kind = "present"')
             for name in _PRESENT_ONLY
             if getattr(page, name) != defaults[name]
         ]

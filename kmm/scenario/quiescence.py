@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kmm.kernel.report import Report
-from kmm.mm.folio import Folio, PG_locked, PG_swapcache, Page
+from kmm.mm.folio import Folio, Page, PG_locked, PG_swapcache
 from kmm.mm.mm_types import MmStruct
 from kmm.mm.pgtable import PtePage
 from kmm.mm.pte import ZERO_PFN, pmd_pfn, pmd_trans_huge, pte_to_swp_offset

@@ -159,12 +159,14 @@ def _as_scanned(scenario: Scenario, cc: CollapseControl) -> tuple[int, int]:
     return referenced, unmapped
 
 
-def _returned(out: Run, result: ScanResult, mmap_locked: Ref[bool]) -> None:
+def _returned(out: Run, result: object, mmap_locked: Ref[bool]) -> None:
     world = out.world
     out.result = result.name if isinstance(result, ScanResult) else f"not a result: {result!r}"
     out.mmap_locked = mmap_locked.value
     held = any(lock is world.mm.mmap_lock for lock, _ in world.task.held)
     if held != bool(mmap_locked.value):
-        world.system.machine.report("LOCKDEP", f"mmap_locked is {mmap_locked.value} on return, but the lock is {'' if held else 'not '}held")
+        world.system.machine.report(
+            "LOCKDEP", f"mmap_locked is {mmap_locked.value} on return, but the lock is {'' if held else 'not '}held"
+        )
     if held and mmap_locked.value:
         mmap_read_unlock(world.mm)

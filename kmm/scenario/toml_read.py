@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import enum
 import functools
+import itertools
 import re
 import tomllib
 import types
@@ -118,9 +119,8 @@ def _show(raw: object) -> str:
 def _culprit(problem: str, table: Table) -> Path:
     """The path, in ``table``, of the key or value with which ``problem`` begins."""
     for key, value in table.items():
-        if key in ("name", "remark", "assumed") and isinstance(value, str | list) and not problem.startswith(f"{key} = "):
-            if key != "name" or "op" not in table:
-                continue
+        if key in ("name", "remark", "assumed"):
+            continue
         quoted = [f'"{item}" ' for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)]
         if problem.startswith((f"{key} = ", *quoted)) or (key == "page" and problem.startswith(f"page {value} ")):
             return (key,)
@@ -211,6 +211,10 @@ def _scenario_culprit(problem: str, table: Table) -> Path:
         return ("driver",)
     if "VMAs" in problem:
         return ("vma", 1)
+    if problem.startswith("an event"):
+        return ("event", 0)
+    if problem.endswith(("is not one letter", "of the default alphabet")):
+        return ("letters", problem.split('"')[1])
     return _culprit(problem, table) or ("vma", 0, "map")
 
 
@@ -224,7 +228,7 @@ def _vma(node: Node) -> Vma:
     flags = values.get("flags")
     if isinstance(flags, tuple):
         values["flags"] = ordered = tuple(sorted(flags))
-        for flag, after in zip(ordered, ordered[1:], strict=False):
+        for flag, after in itertools.pairwise(ordered):
             if flag == after:
                 node.fail(f'flag "{flag}" is given twice', "drop one", "flags")
     return node.make(Vma, values)

@@ -109,7 +109,7 @@ def __collapse_huge_page_isolate(
         if not at_pmd and folio_order(folio) >= order:
             result = ScanResult.SCAN_PTE_MAPPED_HUGEPAGE
             break
-        if not (folio_test_large(folio) and folio in compound_pagelist):
+        if not (folio_test_large(folio) and folio in reversed(compound_pagelist)):
             result = _isolate_folio(folio)
             if result != ScanResult.SCAN_SUCCEED:
                 break

@@ -104,9 +104,7 @@ class PmdScan:
         self.unmapped = 0
 
 
-def collapse_scan_pmd(
-    mm: MmStruct, vma: VmAreaStruct, start_addr: int, mmap_locked: Ref[bool], cc: CollapseControl
-) -> ScanResult:
+def collapse_scan_pmd(mm: MmStruct, vma: VmAreaStruct, start_addr: int, mmap_locked: Ref[bool], cc: CollapseControl) -> ScanResult:
     """Scan the table of one PMD and collapse what may be collapsed. Entered with the mmap read lock.
 
     :param start_addr: first byte, PMD aligned

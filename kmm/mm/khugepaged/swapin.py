@@ -14,9 +14,7 @@ from kmm.mm.swap import lru_add_drain
 from kmm.mm.vmstat import count_mthp_stat
 
 
-def __collapse_huge_page_swapin(
-    mm: MmStruct, vma: VmAreaStruct, start_addr: int, pmd: PmdSlot, referenced: int, order: int
-) -> ScanResult:
+def __collapse_huge_page_swapin(mm: MmStruct, vma: VmAreaStruct, start_addr: int, pmd: PmdSlot, referenced: int, order: int) -> ScanResult:
     """Swap in every page of the range, at PMD order; a smaller range that holds a swap entry is refused.
 
     Entered with the mmap read lock; it has been released when the result is not SUCCEED.

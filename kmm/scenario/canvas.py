@@ -1,0 +1,87 @@
+"""Maps as the strategies see them: painted in runs, and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from kmm.scenario.model import Driver, Geometry
+from kmm.scenario.page import Kind, Lru, PageState
+
+_WEIGHT: Final = 15
+
+
+class Canvas:
+    """A map that is painted in runs.
+
+    :param letters: the letters that may be painted
+    """
+
+    def __init__(self, ptes: int, letters: Mapping[str, PageState]) -> None:
+        self._pages = ["."] * ptes
+        self._letters = letters
+
+    def paint(self, letter: str, start: int, length: int) -> None:
+        """A run of pages; a run of a large folio begins with the folio, and may end within one."""
+        page = self._letters[letter]
+        size = 1 << page.order
+        first = start - start % size if length > 1 else start
+        for index in range(first, min(len(self._pages), first + length)):
+            if page.index is None or index % size == page.index:
+                self._pages[index] = letter
+
+    def text(self) -> str:
+        """The map."""
+        return "".join(self._pages)
+
+
+def fitting_letters(letters: Mapping[str, PageState], geometry: Geometry, flags: Sequence[str]) -> dict[str, PageState]:
+    """The letters that a VMA with these flags may have."""
+    return {
+        letter: page
+        for letter, page in letters.items()
+        if 1 << page.order <= geometry.ptes and ("write" in flags or not page.write) and ("uffd_wp" in flags or not page.uffd_wp)
+    }
+
+
+def common_letters(letters: Mapping[str, PageState]) -> tuple[str, ...]:
+    """All letters, and again those that should come more often: where no scan gives up, and what only an armed VMA has."""
+    easy = [letter for letter, page in letters.items() if _is_easy(page)]
+    holes = [letter for letter in easy if letters[letter].kind in (Kind.NONE, Kind.ZERO)]
+    pages = [letter for letter in easy if letter not in holes]
+    armed = [letter for letter, page in letters.items() if page.uffd_wp]
+    return (*pages[:_WEIGHT], *pages[:_WEIGHT], *holes * 4, *armed * 3, *letters)
+
+
+def _is_easy(page: PageState) -> bool:
+    stops = page.uffd_wp or page.pins or page.locked or page.lru is not Lru.LIST
+    return page.kind is not Kind.SWAP and not stops and not page.mapped_by and not page.order
+
+
+def pages_of(pages: str, letters: Mapping[str, PageState], kind: Kind) -> list[int]:
+    """The PTE indices that hold a ``kind``."""
+    wanted = {letter for letter, page in letters.items() if page.kind is kind}
+    return [index for index, letter in enumerate(pages) if letter in wanted]
+
+
+def count_pages(pages: str, letters: Mapping[str, PageState], geometry: Geometry, driver: Driver) -> dict[str, list[int]]:
+    """What each limit is compared with, by its name: in the table, and for a direct attempt in its range.
+
+    The limit on holes is scaled down with the order, so the count of a range is scaled up.
+    """
+    counts = {name: [value] for name, value in _count(pages, letters).items()}
+    if driver.order is not None:
+        inside = _count(pages[driver.offset : driver.offset + (1 << driver.order)], letters)
+        for name, value in inside.items():
+            counts[name].append(value << (geometry.pmd_order - driver.order) if name == "max_ptes_none" else value)
+    return counts
+
+
+def _count(pages: str, letters: Mapping[str, PageState]) -> dict[str, int]:
+    none = swap = shared = 0
+    for letter in sorted(set(pages)):
+        page, here = letters[letter], pages.count(letter)
+        none += here * (page.kind in (Kind.NONE, Kind.ZERO))
+        swap += here * (page.kind is Kind.SWAP)
+        shared += here * (page.kind is Kind.PRESENT and page.mapped_by > 0)
+    return {"max_ptes_none": none, "max_ptes_swap": swap, "max_ptes_shared": shared}
