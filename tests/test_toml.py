@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kmm.scenario import files
 from kmm.scenario.errors import ScenarioError
 from kmm.scenario.lines import line_of
 from kmm.scenario.model import Config, Driver, DriverKind, Event, Failure, Geometry, Scenario, Tunables, Vma
@@ -369,6 +368,13 @@ def test_misaligned_folio() -> None:
     bad(text.replace("a{}", "A{}").replace("{}", "a"), "15", 'the large folio of "A" is misaligned (page 0)')
 
 
+def test_letters_that_share_a_folio() -> None:
+    letters = "[letters.P]\nkind = 'present'\norder = 2\npins = 1\n"
+    text = MINIMAL.replace("[driver]", letters + "[driver]").replace("aaaaaaaa", "22{}aaaa")
+    assert parse(text.replace("{}", "T.")).vmas[0].pages == "22T.aaaa"
+    bad(text.replace("{}", "P."), "15", '"2" and "P" at page 2 share a folio but not its state')
+
+
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [
@@ -491,7 +497,7 @@ def test_half_written_files_replace_nothing(tmp_path: Path, monkeypatch: pytest.
     def full(_fd: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ScenarioError, match=r"f\.toml: cannot be written \(No space left on device\)"):
         save(path, MINIMAL_VALUE)
     with pytest.raises(ScenarioError, match="cannot be written"):

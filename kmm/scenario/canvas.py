@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from kmm.scenario.model import Driver, Geometry
+from kmm.scenario.model import Driver, Geometry, _of_folio
 from kmm.scenario.page import Kind, Lru, PageState
 
 _WEIGHT: Final = 15
@@ -22,13 +22,25 @@ class Canvas:
         self._letters = letters
 
     def paint(self, letter: str, start: int, length: int) -> None:
-        """A run of pages; a run of a large folio begins with the folio, and may end within one."""
+        """A run of pages; a run of a large folio begins with the folio, and may end within one.
+
+        Nothing is painted where the folio would have to share its block with one of its order that it is not.
+        """
         page = self._letters[letter]
         size = 1 << page.order
         first = start - start % size if length > 1 else start
-        for index in range(first, min(len(self._pages), first + length)):
-            if page.index is None or index % size == page.index:
+        run = [i for i in range(first, min(len(self._pages), first + length)) if page.index in (None, i % size)]
+        if not self._rival(page, set(run)):
+            for index in run:
                 self._pages[index] = letter
+
+    def _rival(self, page: PageState, run: set[int]) -> bool:
+        """The blocks of ``run`` have, outside it, pages of another folio of this order."""
+        rivals = {c for c, other in self._letters.items() if other.order == page.order and _of_folio(other) != _of_folio(page)}
+        if not page.order or not rivals:
+            return False
+        blocks = {index >> page.order for index in run}
+        return any(c in rivals and i >> page.order in blocks and i not in run for i, c in enumerate(self._pages))
 
     def text(self) -> str:
         """The map."""

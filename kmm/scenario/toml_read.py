@@ -183,7 +183,7 @@ def read_scenario(node: Node, *extra: str) -> Scenario:
     """
     node.allow(*_PLAIN_KEYS, *_PARTS, *extra)
     hints = _hints(Scenario)
-    values = {key: node.value(key, hints[key]) for key in _PLAIN_KEYS if key in node.table}
+    values: dict[str, object] = {key: node.value(key, hints[key]) for key in _PLAIN_KEYS if key in node.table}
     geometry = _part(Geometry, node.child("geometry"))
     if "driver" not in node.table:
         node.fail("the scenario has no driver", 'add [driver] with kind = "khugepaged", "madvise" or "direct"')
