@@ -138,7 +138,9 @@ def _entry(this: System, pte: int) -> Value:
     pfn = (pte >> 12) & 0xFFFFFFFFFF
     if pfn == ZERO_PFN:
         return "zero", 0, pte & ~_PFN_FIELD
-    page = this.mem_map[pfn]
+    page = this.mem_map.get(pfn)
+    if page is None:
+        return "no folio", 0, pte & ~_PFN_FIELD
     return page.folio.label, page.index, pte & ~_PFN_FIELD
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kmm.kernel import current
-from kmm.kernel.locks import might_sleep
+from kmm.kernel.report import kernel_function
 
 
 def smp_wmb() -> None:
@@ -16,8 +16,12 @@ def smp_wmb() -> None:
 
 
 def smp_call_function() -> None:
-    """Interrupt every other CPU and wait until each has answered. In a sequential run none is inside an IRQ-off section."""
-    might_sleep()
+    """Interrupt every other CPU and wait until each has answered: allowed under a spinlock, not with interrupts disabled.
+
+    In a sequential run no CPU is inside an IRQ-off section.
+    """
+    if current.task.irqs_off:
+        current.machine.report("LOCKDEP", f"{kernel_function()} sends an IPI with interrupts disabled")
     recorder = current.machine.recorder
     if recorder is not None:
         recorder.note("IPI to every other CPU")

@@ -12,6 +12,7 @@ from kmm.mm.folio import Folio
 from kmm.mm.geometry import PAGE_SIZE, THP_ORDERS_ALL_ANON
 from kmm.mm.mm_types import (
     MMF_DISABLE_THP_COMPLETELY,
+    MMF_DISABLE_THP_EXCEPT_ADVISED,
     VM_HUGEPAGE,
     VM_NO_KHUGEPAGED,
     VM_NOHUGEPAGE,
@@ -73,7 +74,11 @@ def thp_vma_allowable_orders(vma: VmAreaStruct, vm_flags: int, tva_type: str, or
     orders &= THP_ORDERS_ALL_ANON()
     if not orders or vm_flags & VM_NOHUGEPAGE:
         return 0
-    if current.machine.read(vma.vm_mm, MmStruct.flags, ONCE) & MMF_DISABLE_THP_COMPLETELY:
+    mm_flags = current.machine.read(vma.vm_mm, MmStruct.flags, ONCE)
+    if mm_flags & MMF_DISABLE_THP_COMPLETELY:
+        return 0
+    advised = vm_flags & VM_HUGEPAGE or tva_type == TVA_FORCED_COLLAPSE
+    if mm_flags & MMF_DISABLE_THP_EXCEPT_ADVISED and not advised:
         return 0
     if vm_flags & VM_NO_KHUGEPAGED:
         return 0

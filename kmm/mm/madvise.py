@@ -7,10 +7,11 @@ from kmm.kernel.access import ONCE, PLAIN
 from kmm.kernel.barrier import call_rcu
 from kmm.kernel.locks import down_read, down_write, spin_lock, spin_unlock, up_read, up_write
 from kmm.mm import system
-from kmm.mm.folio import folio_get, page_folio
+from kmm.mm.folio import Folio, folio_get, page_folio
 from kmm.mm.geometry import HPAGE_PMD_NR, PAGE_SIZE
 from kmm.mm.memory import pte_page, vm_normal_page
 from kmm.mm.mm_types import MM_ANONPAGES, MM_SWAPENTS, MMF_DISABLE_THP_COMPLETELY, MmStruct, VmAreaStruct
+from kmm.mm.mmu_notifier import MmuNotifierRange, mmu_notifier_invalidate_range_end, mmu_notifier_invalidate_range_start
 from kmm.mm.page_alloc import folio_put
 from kmm.mm.pgtable import (
     PmdSlot,
@@ -30,12 +31,15 @@ from kmm.mm.pgtable import (
 )
 from kmm.mm.pte import is_swap_pte, pmd_none, pmd_trans_huge, pte_none, pte_present, pte_to_swp_offset
 from kmm.mm.rmap import folio_remove_rmap_ptes
-from kmm.mm.swapfile import delete_from_swap_cache, swap_free
+from kmm.mm.swapfile import delete_from_swap_cache, free_swap_cache, swap_free
 from kmm.mm.vmstat import add_mm_counter
 
 
-def _zap_pte(vma: VmAreaStruct, ptep: PtePtr, addr: int) -> None:
-    """Remove one entry, with what it stands for. The table's lock is held."""
+def _zap_pte(vma: VmAreaStruct, ptep: PtePtr, addr: int) -> Folio | None:
+    """Remove one entry, with what it stands for. The table's lock is held.
+
+    :returns: the folio that it mapped; its reference lasts until the TLB flush
+    """
     mm = vma.vm_mm
     old = ptep_get_and_clear(mm, addr, ptep)
     if is_swap_pte(old):
@@ -50,18 +54,30 @@ def _zap_pte(vma: VmAreaStruct, ptep: PtePtr, addr: int) -> None:
         if page is not None:
             add_mm_counter(mm, MM_ANONPAGES, -1)
             folio_remove_rmap_ptes(page_folio(page), page, 1, vma)
-            flush_tlb_range(vma, addr, addr + PAGE_SIZE())
-            folio_put(page_folio(page))
+            return page_folio(page)
+    return None
 
 
 def _zap_range(vma: VmAreaStruct, pmd: PmdSlot, start: int, nr: int) -> None:
+    """Remove ``nr`` entries, flush, and only then give up the pages."""
+    end = start + nr * PAGE_SIZE()
+    window = MmuNotifierRange(vma.vm_mm, start, end)
+    mmu_notifier_invalidate_range_start(window)
+    gathered: list[Folio] = []
     pte, ptl = pte_offset_map_lock(vma.vm_mm, pmd, start)
-    if pte is None:
-        return
-    for i in range(nr):
-        _zap_pte(vma, pte + i, start + i * PAGE_SIZE())
-        system.this.shadow[vma.vm_mm.ident, pte.index + i] = 0
-    pte_unmap_unlock(pte, ptl)
+    if pte is not None:
+        for i in range(nr):
+            folio = _zap_pte(vma, pte + i, start + i * PAGE_SIZE())
+            if folio is not None:
+                gathered.append(folio)
+            system.this.shadow[vma.vm_mm.ident, pte.index + i] = 0
+        pte_unmap_unlock(pte, ptl)
+    mmu_notifier_invalidate_range_end(window)
+    if gathered:
+        flush_tlb_range(vma, start, end)
+    for folio in gathered:
+        free_swap_cache(folio)
+        folio_put(folio)
 
 
 def _free_pte_table(vma: VmAreaStruct, pmd: PmdSlot) -> None:

@@ -6,7 +6,6 @@ from typing import Final
 
 from kmm.kernel import current
 from kmm.kernel.access import PLAIN
-from kmm.kernel.locks import spin_lock, spin_unlock
 from kmm.mm import page_table_check, system
 from kmm.mm.folio import (
     Folio,
@@ -21,7 +20,7 @@ from kmm.mm.memcontrol import mem_cgroup_charge
 from kmm.mm.mm_types import MM_ANONPAGES, MM_SWAPENTS, VM_WRITE, VmAreaStruct
 from kmm.mm.mmap import mmap_read_unlock
 from kmm.mm.page_alloc import __folio_alloc, folio_put
-from kmm.mm.pgtable import PtePtr, pte_unmap, ptep_get, set_pte
+from kmm.mm.pgtable import PtePtr, pmd_offset, pte_offset_map_lock, pte_unmap, pte_unmap_unlock, ptep_get, set_pte
 from kmm.mm.pte import (
     ZERO_PFN,
     pfn_pte,
@@ -40,7 +39,7 @@ from kmm.mm.pte import (
 from kmm.mm.rmap import folio_add_anon_rmap_pte, folio_add_new_anon_rmap, linear_page_index
 from kmm.mm.swap import folio_add_lru
 from kmm.mm.swapfile import add_to_swap_cache, swap_free
-from kmm.mm.system import page_at
+from kmm.mm.system import SwapSlot, page_at
 from kmm.mm.vmstat import add_mm_counter, count_vm_event
 
 VM_FAULT_ERROR: Final = "error"
@@ -114,21 +113,26 @@ def do_swap_page(vma: VmAreaStruct, address: int, pte: PtePtr, orig_pte: pte_t) 
     if index in this.injected.swapin_error:
         return VM_FAULT_ERROR
     cached = slot.folio is not None
-    folio = slot.folio if slot.folio is not None else _swapin(vma, offset)
+    folio = slot.folio if slot.folio is not None else _alloc_swap_folio(vma, offset)
     if folio is None:
         return VM_FAULT_ERROR
+    if not cached:
+        if offset not in this.swap:  # freed while the allocation slept, and the entry with it
+            folio_put(folio)
+            return VM_FAULT_DONE
+        _swap_read_folio(folio, slot)
     if index in this.injected.swapin_retry or not folio_trylock(folio):
         mmap_read_unlock(vma.vm_mm)
         if not cached:
             add_to_swap_cache(folio, offset)
             folio_put(folio)
         return VM_FAULT_RETRY
-    _map_swapped(vma, address, pte, orig_pte, folio, fresh=not cached)
+    _map_swapped(vma, address, orig_pte, folio, fresh=not cached)
     return VM_FAULT_DONE
 
 
-def _swapin(vma: VmAreaStruct, offset: int) -> Folio | None:
-    """A charged folio with the slot's data."""
+def _alloc_swap_folio(vma: VmAreaStruct, offset: int) -> Folio | None:
+    """A charged folio for a slot's data. May sleep."""
     folio = __folio_alloc("GFP_HIGHUSER_MOVABLE", 0, 0, frozenset())
     if folio is None:
         return None
@@ -136,20 +140,25 @@ def _swapin(vma: VmAreaStruct, offset: int) -> Folio | None:
         folio_put(folio)
         return None
     folio.label = f"swap {offset}"
-    count_vm_event("pswpin")
-    current.machine.write(folio.pages[0], Page.contents, system.this.swap[offset].contents, PLAIN)
-    folio_set_flag(folio, PG_uptodate)
-    folio_add_lru(folio)
     return folio
 
 
-def _map_swapped(vma: VmAreaStruct, address: int, pte: PtePtr, orig_pte: pte_t, folio: Folio, *, fresh: bool) -> None:
-    """Replace the entry by a mapping of ``folio``; both locks are taken here and dropped again."""
+def _swap_read_folio(folio: Folio, slot: SwapSlot) -> None:
+    count_vm_event("pswpin")
+    current.machine.write(folio.pages[0], Page.contents, slot.contents, PLAIN)
+    folio_set_flag(folio, PG_uptodate)
+    folio_add_lru(folio)
+
+
+def _map_swapped(vma: VmAreaStruct, address: int, orig_pte: pte_t, folio: Folio, *, fresh: bool) -> None:
+    """Replace the entry by a mapping of the locked ``folio``, unless the entry or its table changed meanwhile."""
     mm = vma.vm_mm
-    ptl = pte.table.ptl if current.machine.split_ptlocks else mm.page_table_lock
-    spin_lock(ptl)
-    if ptep_get(pte) != orig_pte:
-        spin_unlock(ptl)
+    pmd = pmd_offset(mm, address)
+    assert pmd is not None
+    pte, ptl = pte_offset_map_lock(mm, pmd, address)
+    if pte is None or ptep_get(pte) != orig_pte:
+        if pte is not None:
+            pte_unmap_unlock(pte, ptl)
         folio_unlock(folio)
         if fresh:
             folio_put(folio)
@@ -178,4 +187,4 @@ def _map_swapped(vma: VmAreaStruct, address: int, pte: PtePtr, orig_pte: pte_t, 
     page_table_check.pte_set(entry)
     set_pte(pte, entry)
     folio_unlock(folio)
-    spin_unlock(ptl)
+    pte_unmap_unlock(pte, ptl)

@@ -26,6 +26,7 @@ VM_NO_KHUGEPAGED: Final = 1 << 14 | 1 << 18 | 1 << 10 | 1 << 28 | 1 << 22
 
 MMF_VM_HUGEPAGE: Final = 1 << 0
 MMF_DISABLE_THP_COMPLETELY: Final = 1 << 1
+MMF_DISABLE_THP_EXCEPT_ADVISED: Final = 1 << 2
 
 MM_ANONPAGES: Final = 0
 MM_SWAPENTS: Final = 1

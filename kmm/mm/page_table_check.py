@@ -24,16 +24,20 @@ def pte_set(pte: pte_t) -> None:
     """An entry is stored."""
     if pte & 0x101:
         pfn = (pte >> 12) & 0xFFFFFFFFFF
-        if pfn != ZERO_PFN:
-            _map(system.this.mem_map[pfn], bool(pte & 2))
+        page = system.this.mem_map.get(pfn)
+        if page is not None:
+            _map(page, bool(pte & 2))
+        elif pfn != ZERO_PFN:
+            current.machine.report("PAGE_TABLE_CHECK", "an entry is stored for a frame that no folio has")
 
 
 def pte_clear(pte: pte_t) -> None:
     """An entry is removed."""
     if pte & 0x101:
         pfn = (pte >> 12) & 0xFFFFFFFFFF
-        if pfn != ZERO_PFN:
-            _unmap(system.this.mem_map[pfn])
+        page = system.this.mem_map.get(pfn)
+        if page is not None:
+            _unmap(page)
 
 
 def pmd_set(pmd: pmd_t) -> None:

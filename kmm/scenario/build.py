@@ -255,7 +255,9 @@ class _Builder:
                     other._rss_stat[1] += 1
                     this.shadow[other.ident, index] = index + 1
             elif kind is Kind.ZERO:
-                entries[index] = pte_t(zero if page.young else zero & ~0x20)
+                entries[index] = entry = pte_t(zero if page.young else zero & ~0x20)
+                if page.young:
+                    tlb[this.base + index * size] = entry
         mm._rss_stat[:] = [present, swapped]
         for folio in self.large.values():
             self._finish_large(folio)

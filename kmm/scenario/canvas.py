@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from kmm.scenario.model import Driver, Geometry, _of_folio
+from kmm.scenario.model import Driver, Geometry, folio_state
 from kmm.scenario.page import Kind, Lru, PageState
 
 _WEIGHT: Final = 15
@@ -36,7 +36,7 @@ class Canvas:
 
     def _rival(self, page: PageState, run: set[int]) -> bool:
         """The blocks of ``run`` have, outside it, pages of another folio of this order."""
-        rivals = {c for c, other in self._letters.items() if other.order == page.order and _of_folio(other) != _of_folio(page)}
+        rivals = {c for c, other in self._letters.items() if other.order == page.order and folio_state(other) != folio_state(page)}
         if not page.order or not rivals:
             return False
         blocks = {index >> page.order for index in run}

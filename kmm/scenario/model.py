@@ -176,6 +176,7 @@ class Driver:
 
 
 POINTS = ("alloc", "mmap_read_lock", "mmap_write_lock", "vma_start_write", "anon_vma_lock_write")
+SYSFS_FILES = ("enabled", "max_ptes_none", "max_ptes_swap", "max_ptes_shared")
 EVENT_OPS = ("sysfs", "munmap", "replace_vma", "free_table", "exit", "prctl", "pin", "zap")
 
 
@@ -206,6 +207,9 @@ class Event:
         _require(self.before in POINTS, f'"{self.before}" is not a sleeping point', "use " + ", ".join(POINTS))
         _require(1 <= self.nth <= 999, f"nth = {self.nth} is out of range", "use 1 to 999")
         _require((self.op == "sysfs") == bool(self.name), "a sysfs event has a name and a value, no other has", "add or drop name")
+        _require(self.op == "sysfs" or not self.value, '"value" belongs to a sysfs event', "drop it")
+        known = self.name in SYSFS_FILES or self.name.removeprefix("hugepages-").isdecimal()
+        _require(self.op != "sysfs" or known, f'name = "{self.name}" is not a file', f"use {', '.join(SYSFS_FILES)} or hugepages-N")
         if self.op != "replace_vma":
             named = (self.op in ("pin", "zap")) == (self.page is not None)
             _require(named, "pin and zap name a page, replace_vma may, no other event does", "add or drop page")
@@ -333,16 +337,18 @@ def _check_map(s: Scenario, vma: Vma) -> None:
 def _check_folios(pages: str, alphabet: dict[str, PageState]) -> None:
     """Letters that share a large folio agree on what belongs to the folio."""
     large = [c for c in set(pages) if alphabet[c].order]
-    if len({_of_folio(alphabet[c]) for c in large}) == len({alphabet[c].order for c in large}):
+    if len({folio_state(alphabet[c]) for c in large}) == len({alphabet[c].order for c in large}):
         return
     blocks: dict[tuple[int, int], str] = {}
     for i, letter in enumerate(pages):
         page = alphabet[letter]
         if page.order:
             first = blocks.setdefault((page.order, i >> page.order), letter)
-            same = _of_folio(alphabet[first]) == _of_folio(page)
-            _require(same, f'"{first}" and "{letter}" at page {i} share a folio but not its state', "give both the same pins, lock, lru and node")
+            same = folio_state(alphabet[first]) == folio_state(page)
+            problem = f'"{first}" and "{letter}" at page {i} share a folio but not its state'
+            _require(same, problem, "give both the same pins, lock, lru and node")
 
 
-def _of_folio(page: PageState) -> tuple[object, ...]:
+def folio_state(page: PageState) -> tuple[object, ...]:
+    """What all pages of a large folio have in common."""
     return page.order, page.pins, page.locked, page.lru, page.referenced, page.node

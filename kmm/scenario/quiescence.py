@@ -87,10 +87,15 @@ def _tlb_of(this: System, mm: MmStruct, cpu: int, cached: dict[int, int]) -> Non
             pfn = -1 if table is None else table.pfn + index
         old = (entry >> 12) & 0xFFFFFFFFFF
         if old != pfn:
-            page = this.mem_map[old]
-            state = f", which {page.freed_by} freed" if page.freed_by else ""
-            this.machine.report("TLB", f"CPU {cpu} still translates page {index} to {page.name}{state}: no flush reached it")
+            this.machine.report("TLB", f"CPU {cpu} still translates page {index} to {_frame(this, old)}: no flush reached it")
             return
+
+
+def _frame(this: System, pfn: int) -> str:
+    page = this.mem_map.get(pfn)
+    if page is None:
+        return "the zero page"
+    return f"{page.name}, which {page.freed_by} freed" if page.freed_by else page.name
 
 
 def conservation(this: System, mapped: dict[int, int]) -> None:
@@ -101,6 +106,8 @@ def conservation(this: System, mapped: dict[int, int]) -> None:
             _mapcounts(this, folio, mapped)
     for mm in this.mms:
         _mm_counters(this, mm)
+    if this.swap:
+        _swap_slots(this)
     isolated = this.node_stat.get("nr_isolated_anon", 0)
     if isolated:
         report("CONSERVATION", f"NR_ISOLATED_ANON is {isolated} at the end")
@@ -162,6 +169,21 @@ def _mm_counters(this: System, mm: MmStruct) -> None:
         report("CONSERVATION", text)
 
 
+def _swap_slots(this: System) -> None:
+    entries = dict.fromkeys(this.swap, 0)
+    for mm in this.mms:
+        table = table_of(this, mm)
+        if isinstance(table, PtePage):
+            for pte in table._entries:
+                if pte and not pte & 0x101:
+                    offset = pte_to_swp_offset(pte)
+                    entries[offset] = entries.get(offset, 0) + 1
+    for offset, slot in this.swap.items():
+        if slot.count != entries[offset]:
+            text = f"swap slot {offset} has count {slot.count}, {entries[offset]} swap entries refer to it"
+            this.machine.report("CONSERVATION", text)
+
+
 def transparency(this: System) -> None:
     """TRANSPARENCY: every byte reads as it was last written, through the tables and by every address space."""
     shadow = this.shadow
@@ -193,16 +215,25 @@ def _user_reads(this: System, table: PtePage | Page | None, index: int) -> int |
         if not pte:
             return 0
         if not pte & 0x101:
-            return this.swap[pte_to_swp_offset(pte)].contents
+            return _swapped(this, pte_to_swp_offset(pte))
         pfn = (pte >> 12) & 0xFFFFFFFFFF
         if pfn == ZERO_PFN:
             return 0
+        if pfn not in this.mem_map:
+            return "maps a frame that no folio has"
         page = this.mem_map[pfn]
     else:
         page = this.mem_map[table.pfn + index]
     if page.freed_by:
         return f"maps {page.name}, which {page.freed_by} freed"
     return page._contents
+
+
+def _swapped(this: System, offset: int) -> int | str:
+    slot = this.swap.get(offset)
+    if slot is None:
+        return f"refers to swap slot {offset}, which is free"
+    return slot.contents if slot.folio is None else slot.folio.pages[0]._contents
 
 
 def first(reports: list[Report], order: tuple[str, ...]) -> Report | None:

@@ -47,13 +47,15 @@ class Run:
     applicable: bool = True
 
 
-def run(scenario: Scenario, variant: Variant, *, record: bool = False) -> Run:
+def run(scenario: Scenario, variant: Variant, *, record: bool = False, budget_factor: int = 1) -> Run:
     """Run ``scenario`` once. Everything the variant does, crashes included, is part of the value.
 
     :param record: keep the log of steps, for an explanation
+    :param budget_factor: how many times the usual budget of accesses the task has
     """
     world = build(scenario, variant)
     machine = world.system.machine
+    machine.budget *= budget_factor
     if record:
         machine.recorder = Recorder()
     out = Run(scenario, world)

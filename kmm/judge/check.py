@@ -1,0 +1,235 @@
+"""Judge a candidate against a baseline over families of scenarios."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from importlib import metadata
+from typing import TYPE_CHECKING, TypeAlias
+
+import attrs
+
+from kmm.judge.certificate import Transcript
+from kmm.judge.chunk import CHUNK_WEIGHT, Chunk, ChunkResult, Contest, judge_chunk
+from kmm.judge.counterexample import counterexample
+from kmm.judge.coverage import Line, code_coverage, line_coverage, sources
+from kmm.judge.findings import UNDETERMINED, Finding, generalised
+from kmm.judge.pool import MAX_LOST, STALL_S, Beat, Done, OutOfTime, Skip, in_order
+from kmm.judge.variants import LoadedVariant
+from kmm.judge.verdict import Counterexample, Coverage, Environment, Excused, Scope, Side, Verdict, exit_code, relate
+from kmm.scenario.model import Scenario
+
+if TYPE_CHECKING:
+    from kmm.scenario.small_scope import Family
+
+Progress: TypeAlias = Callable[[str, int], None]
+"""Called with the name of the family and the number of pairs judged so far, now and then."""
+
+
+def check(
+    baseline: LoadedVariant,
+    candidate: LoadedVariant,
+    families: Sequence[Family],
+    *,
+    seed: int,
+    budget_s: float | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    expect: str = "equivalent",
+    stall_s: float = STALL_S,
+) -> Verdict:
+    """Judge every scenario of the families, each once, up to the first difference, which is then minimised and explained.
+
+    An interrupt (KeyboardInterrupt) ends the scope; the verdict says what was known by then.
+
+    :param seed: that the families were made with
+    :param budget_s: seconds for the judging; ``None``: no limit
+    :param jobs: worker processes; default, and at most, one a CPU
+    :param expect: ``equivalent`` or ``refines``
+    :param stall_s: seconds after which a run that makes no step is given up
+    """
+    started = time.monotonic()
+    cpus = os.cpu_count() or 1
+    workers = max(1, min(jobs or cpus, cpus))
+    contest = Contest(baseline, candidate, candidate.intended.get(baseline.variant.name, ()))
+    tally = Tally(contest, families)
+    out_of_time = interrupted = False
+    example = None
+    deadline = None if budget_s is None else started + budget_s
+    try:
+        _judge(tally, workers, deadline, progress, stall_s)
+    except OutOfTime:
+        out_of_time = True
+    except KeyboardInterrupt:
+        interrupted = True
+    try:
+        if tally.different is not None:
+            example = counterexample(contest, tally.different, stall_s)
+    except KeyboardInterrupt:
+        interrupted = True
+    environment = Environment(elapsed_s=time.monotonic() - started, versions=_versions(), jobs=workers)
+    determined = not (tally.undetermined or tally.gave_up or out_of_time or interrupted)
+    return tally.verdict(
+        determined=determined,
+        example=example,
+        seed=seed,
+        expect=expect,
+        environment=environment,
+        interrupted=interrupted,
+        out_of_time=out_of_time,
+    )
+
+
+def _judge(tally: Tally, jobs: int, deadline: float | None, progress: Progress | None, stall_s: float) -> None:
+    def work(chunk: Chunk, skip: Skip, beat: Beat) -> ChunkResult:
+        return judge_chunk(tally.contest, chunk, skip, beat)
+
+    with closing(in_order(chunks(tally.families), work, jobs=jobs, deadline=deadline, stall_s=stall_s)) as finished:
+        for done in finished:
+            tally.add(done)
+            if progress is not None:
+                progress(tally.families[done.task.family].name, tally.judged)
+            if tally.different is not None or tally.gave_up:
+                return
+
+
+def chunks(families: Sequence[Family]) -> Iterator[Chunk]:
+    """Cut the families into chunks of about equal work; a scenario that stood in one before is left out."""
+    everywhere: set[int] = set()
+    for number, family in enumerate(families):
+        here: set[int] = set()
+        scenarios: list[Scenario] = []
+        weight = seen = 0
+        for s in family.scenarios():
+            identity = hash(s)
+            if identity in here:
+                continue
+            here.add(identity)
+            seen += 1
+            if identity in everywhere:
+                continue
+            everywhere.add(identity)
+            scenarios.append(s)
+            weight += s.geometry.ptes + 8
+            if weight >= CHUNK_WEIGHT:
+                yield Chunk(number, tuple(scenarios), seen)
+                scenarios.clear()
+                weight = seen = 0
+        if seen:
+            yield Chunk(number, tuple(scenarios), seen)
+
+
+class Tally:
+    """What is known so far. Chunks are added in their order, so it does not depend on who judged them."""
+
+    def __init__(self, contest: Contest, families: Sequence[Family]) -> None:
+        self.contest = contest
+        self.families = families
+        self.counts = [0] * len(families)
+        self.judged = 0
+        self.not_applicable = 0
+        self.undetermined = 0
+        self.gave_up = False
+        self.different: Scenario | None = None
+        self.findings: dict[tuple[str, str], Finding] = {}
+        self.excused: dict[int, tuple[int, Scenario]] = {}
+        self.codes: set[str] = set()
+        self.lines: tuple[set[Line], set[Line]] = (set(), set())
+        self.texts = sources(contest.baseline), sources(contest.candidate)
+        self.transcript = Transcript()
+
+    def add(self, done: Done[Chunk, ChunkResult]) -> None:
+        """Add the next chunk."""
+        chunk, result = done.task, done.value
+        complete = result.different is None and len(done.lost) < MAX_LOST
+        self.counts[chunk.family] += chunk.seen - result.outside if complete else result.judged
+        self.judged += result.judged
+        self.not_applicable += result.not_applicable
+        self.undetermined += result.undetermined + len(done.lost)
+        self.gave_up = len(done.lost) >= MAX_LOST
+        self.codes |= result.codes
+        self.lines[0].update(result.baseline_lines)
+        self.lines[1].update(result.candidate_lines)
+        self.transcript.part(result.digest)
+        for key, found in sorted(result.findings.items()):
+            self._find(*key, found.count, chunk.scenarios[found.first])
+        for lost in done.lost:
+            self._find(UNDETERMINED, generalised(f"the worker {lost.reason}"), 1, chunk.scenarios[lost.at])
+        for number, found in sorted(result.excused.items()):
+            count, first = self.excused.get(number, (0, chunk.scenarios[found.first]))
+            self.excused[number] = count + found.count, first
+        if result.different is not None:
+            self.different = chunk.scenarios[result.different]
+
+    def _find(self, name: str, sentence: str, count: int, first: Scenario) -> None:
+        before = self.findings.get((name, sentence))
+        if before is None:
+            self.findings[name, sentence] = Finding(check=name, sentence=sentence, count=count, scenario=first)
+        else:
+            self.findings[name, sentence] = attrs.evolve(before, count=before.count + count)
+
+    def verdict(
+        self,
+        *,
+        determined: bool,
+        example: Counterexample | None,
+        seed: int,
+        expect: str,
+        environment: Environment,
+        interrupted: bool,
+        out_of_time: bool,
+    ) -> Verdict:
+        """The conclusion."""
+        kinds = [family.kind for family, count in zip(self.families, self.counts, strict=True) if count]
+        relation = relate(different=self.different is not None, determined=determined, judged=self.judged, kinds=kinds)
+        if example is None and self.different is not None:
+            example = Counterexample(scenario=self.different, differs=(), explanation="interrupted before it was minimised")
+        return Verdict(
+            relation=relation,
+            exit_code=exit_code(relation, expect=expect, interrupted=interrupted),
+            baseline=_side(self.contest.baseline),
+            candidate=_side(self.contest.candidate),
+            scope=tuple(
+                Scope(name=family.name, kind=family.kind, set=family.set, count=count)
+                for family, count in zip(self.families, self.counts, strict=True)
+            ),
+            scenarios=self.judged,
+            coverage=self._coverage(),
+            intended_differences=tuple(self._excused()),
+            findings=tuple(sorted(self.findings.values(), key=lambda each: (each.check, each.sentence))),
+            counterexample=example,
+            seed=seed,
+            environment=environment,
+            interrupted=interrupted,
+            out_of_time=out_of_time,
+            transcript=self.transcript.digest(),
+        )
+
+    def _coverage(self) -> Coverage:
+        return Coverage(
+            baseline=line_coverage(self.contest.baseline.variant.name, self.texts[0], self.lines[0]),
+            candidate=line_coverage(self.contest.candidate.variant.name, self.texts[1], self.lines[1]),
+            codes=code_coverage(self.codes),
+            not_applicable=self.not_applicable,
+            undetermined=self.undetermined,
+        )
+
+    def _excused(self) -> Iterator[Excused]:
+        for number, each in enumerate(self.contest.intended):
+            count, first = self.excused.get(number, (0, None))
+            yield Excused(observable=each.observable, why=each.why, source=each.source, count=count, scenario=first)
+
+
+def _side(loaded: LoadedVariant) -> Side:
+    return Side(name=loaded.variant.name, sha256=loaded.sha256, origin=loaded.origin, path=str(loaded.path))
+
+
+def _versions() -> dict[str, str]:
+    try:
+        own = metadata.version("kmm-sandbox")
+    except metadata.PackageNotFoundError:
+        own = "unknown"
+    return {"kmm": own, "python": platform.python_version()}

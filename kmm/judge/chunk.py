@@ -1,0 +1,165 @@
+"""A chunk of scenarios: what one worker judges, and what it says about them."""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+import attrs
+
+from kmm.judge.certificate import Transcript
+from kmm.judge.coverage import Line, Sight, codes, lines_of_run, sights
+from kmm.judge.findings import CONTRACT, UNDETERMINED, shared
+from kmm.judge.intended import IntendedDifference, excuses
+from kmm.judge.pair import Pair, judge_pair
+from kmm.judge.pool import Beat, Skip
+from kmm.judge.variants import LoadedVariant
+from kmm.scenario.model import Scenario
+
+K = TypeVar("K")
+
+CHUNK_WEIGHT: Final = 8192
+"""Of one chunk; a scenario weighs its number of PTEs and a little more."""
+
+
+@attrs.frozen
+class Contest:
+    """Who is judged.
+
+    :param intended: what the candidate declares about this baseline
+    """
+
+    baseline: LoadedVariant
+    candidate: LoadedVariant
+    intended: tuple[IntendedDifference, ...]
+
+
+@attrs.frozen
+class Chunk:
+    """Scenarios in the order of their family.
+
+    :param family: its number
+    :param seen: how many of the family's distinct scenarios the chunk stands for: its own, and those that were judged before
+    """
+
+    family: int
+    scenarios: tuple[Scenario, ...]
+    seen: int
+
+
+@attrs.define
+class Count:
+    """How many scenarios show something, and which is the first, by index in the chunk."""
+
+    count: int
+    first: int
+
+
+@attrs.define
+class ChunkResult:
+    """What a worker found.
+
+    :param judged: pairs
+    :param outside: scenarios outside of the contract
+    :param different: the first scenario in which the variants differ; the chunk was judged no further
+    :param findings: (check, sentence) to how often
+    :param excused: index of the intended difference to how often
+    :param digest: of the transcript
+    """
+
+    judged: int = 0
+    not_applicable: int = 0
+    undetermined: int = 0
+    outside: int = 0
+    different: int | None = None
+    findings: dict[tuple[str, str], Count] = attrs.field(factory=dict)
+    excused: dict[int, Count] = attrs.field(factory=dict)
+    codes: set[str] = attrs.field(factory=set)
+    baseline_lines: set[Line] = attrs.field(factory=set)
+    candidate_lines: set[Line] = attrs.field(factory=set)
+    digest: bytes = b""
+
+
+def is_different(pair: Pair, intended: tuple[IntendedDifference, ...]) -> bool:
+    """Some observable differs, and nothing excuses it."""
+    return bool(pair.differs) and len(excuses(pair, intended)) < len(pair.differs)
+
+
+def judge_chunk(contest: Contest, chunk: Chunk, skip: Skip, beat: Beat) -> ChunkResult:
+    """Judge a chunk, up to the first difference."""
+    judge = _ChunkJudge(contest)
+    for index, s in enumerate(chunk.scenarios):
+        if index in skip:
+            continue
+        beat(index)
+        if judge.scenario(index, s):
+            break
+    judge.out.digest = judge.transcript.digest()
+    return judge.out
+
+
+class _ChunkJudge:
+    def __init__(self, contest: Contest) -> None:
+        self.contest = contest
+        self.files = contest.baseline.files, contest.candidate.files
+        self.out = ChunkResult()
+        self.transcript = Transcript()
+        self.known: set[Sight] = set()
+
+    def scenario(self, index: int, s: Scenario) -> bool:
+        """Judge one; true for a difference. Whatever escapes a run makes the scenario undetermined."""
+        try:
+            pair = judge_pair(s, self.contest.baseline.variant, self.contest.candidate.variant)
+            excused = excuses(pair, self.contest.intended) if pair.differs else {}
+            if s.contract == "checked":
+                self._reached(pair)
+        except BaseException as error:
+            self._find(index, UNDETERMINED, f"the run could not be observed: {type(error).__name__}")
+            self.out.undetermined += 1
+            return False
+        if not pair.applicable:
+            self.out.not_applicable += 1
+        elif s.contract == "unchecked":
+            self._outside(index, pair)
+        else:
+            return self._inside(index, pair, excused)
+        return False
+
+    def _reached(self, pair: Pair) -> None:
+        a, b = pair.baseline, pair.candidate
+        if a is None or b is None:
+            return
+        seen = sights(pair.scenario, a)
+        if pair.differs:
+            seen |= sights(pair.scenario, b)
+        if seen <= self.known:
+            return
+        self.known |= seen
+        self.out.codes |= codes(a) | codes(b)
+        self.out.baseline_lines |= lines_of_run(pair.scenario, self.contest.baseline.variant, self.files[0])
+        self.out.candidate_lines |= lines_of_run(pair.scenario, self.contest.candidate.variant, self.files[1])
+
+    def _outside(self, index: int, pair: Pair) -> None:
+        self.out.outside += 1
+        what = f"the variants differ in {', '.join(pair.differs)}" if pair.differs else "the variants agree"
+        self._find(index, CONTRACT, f"outside of the contract {what}")
+
+    def _inside(self, index: int, pair: Pair, excused: dict[str, IntendedDifference]) -> bool:
+        self.out.judged += 1
+        self.transcript.pair(pair)
+        for each in excused.values():
+            _count(self.out.excused, self.contest.intended.index(each), index)
+        if pair.baseline is not None and pair.candidate is not None:
+            for check, sentence in shared(pair.baseline, pair.candidate):
+                self._find(index, check, sentence)
+        if len(excused) == len(pair.differs):
+            return False
+        self.out.different = index
+        return True
+
+    def _find(self, index: int, check: str, sentence: str) -> None:
+        _count(self.out.findings, (check, sentence), index)
+
+
+def _count(counts: dict[K, Count], key: K, index: int) -> None:
+    found = counts.setdefault(key, Count(0, index))
+    found.count += 1

@@ -1,0 +1,57 @@
+"""What no scenario can reach, each with its proof. A test fails when one of these is reached, or anything else is not."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import attrs
+
+
+@attrs.frozen
+class UnreachableLine:
+    """A line of a variant.
+
+    :param variants: names of the variants in which it stands
+    :param function: the function that it stands in
+    :param text: the line without its indentation
+    :param proof: why no run gets there
+    """
+
+    variants: tuple[str, ...]
+    function: str
+    text: str
+    proof: str
+
+
+@attrs.frozen
+class UnreachableCode:
+    """A SCAN code that neither a result nor a trace event can show.
+
+    :param name: of the code
+    :param proof: why
+    """
+
+    name: str
+    proof: str
+
+
+LINES: Final = (
+    UnreachableLine(
+        ("v12", "reviewed"),
+        "collapse_huge_page",
+        "result = ScanResult.SCAN_PMD_NULL",
+        "_pmd is a slot of its own and holds what pmdp_collapse_flush returned; check_pmd_still_valid has seen a table there under "
+        "the mmap write lock, which everything that frees a table needs in one mode or the other, so mapping it cannot fail",
+    ),
+)
+
+_FILE_ONLY: Final = "only the collapse of file mappings gives it, which the model leaves out"
+
+CODES: Final = (
+    UnreachableCode("SCAN_PAGE_COMPOUND", "nothing in the anonymous path gives it any more: large folios are collapsed"),
+    UnreachableCode("SCAN_TRUNCATED", _FILE_ONLY),
+    UnreachableCode("SCAN_PAGE_HAS_PRIVATE", _FILE_ONLY),
+    UnreachableCode("SCAN_STORE_FAILED", _FILE_ONLY),
+    UnreachableCode("SCAN_PAGE_FILLED", _FILE_ONLY),
+    UnreachableCode("SCAN_SCAN_ABORT", "node reclaim is off in the model, and without it collapse_scan_abort is false"),
+)
