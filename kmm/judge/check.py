@@ -23,7 +23,7 @@ from kmm.judge.verdict import Counterexample, Coverage, Environment, Excused, Sc
 from kmm.scenario.model import Scenario
 
 if TYPE_CHECKING:
-    from kmm.scenario.small_scope import Family
+    from kmm.scenario.families import Family
 
 Progress: TypeAlias = Callable[[str, int], None]
 """Called with the name of the family and the number of pairs judged so far, now and then."""

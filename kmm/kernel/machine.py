@@ -93,16 +93,16 @@ class Machine:
 
     def read(self, obj: Shared, field: Field[T], order: Order) -> T:
         """Read one field."""
-        self.budget -= 1
-        if self.budget < 0 or obj.freed_by:
+        self.budget = left = self.budget - 1
+        if left < 0 or obj.freed_by:
             self.check(obj, field.name)
         value: T = getattr(obj, field.slot)
         return value
 
     def write(self, obj: Shared, field: Field[T], value: T, order: Order) -> None:
         """Write one field."""
-        self.budget -= 1
-        if self.budget < 0 or obj.freed_by:
+        self.budget = left = self.budget - 1
+        if left < 0 or obj.freed_by:
             self.check(obj, field.name)
         if self.recorder is not None:
             self.recorder.write(obj.name, field.name, value)
@@ -110,8 +110,8 @@ class Machine:
 
     def rmw(self, obj: Shared, field: Field[T], fn: Callable[[T], T], order: Order) -> T:
         """Replace one field by ``fn`` of it in one step; the value is the old one."""
-        self.budget -= 1
-        if self.budget < 0 or obj.freed_by:
+        self.budget = left = self.budget - 1
+        if left < 0 or obj.freed_by:
             self.check(obj, field.name)
         old: T = getattr(obj, field.slot)
         new = fn(old)
@@ -122,8 +122,8 @@ class Machine:
 
     def fetch_add(self, obj: Shared, field: Field[int], n: int, order: Order = ONCE) -> int:
         """Add atomically; the value is the old one."""
-        self.budget -= 1
-        if self.budget < 0 or obj.freed_by:
+        self.budget = left = self.budget - 1
+        if left < 0 or obj.freed_by:
             self.check(obj, field.name)
         old: int = getattr(obj, field.slot)
         if self.recorder is not None:
@@ -133,16 +133,16 @@ class Machine:
 
     def read_item(self, obj: Shared, field: Field[list[T]], index: int, order: Order) -> T:
         """Read one element of an array field."""
-        self.budget -= 1
-        if self.budget < 0 or obj.freed_by:
+        self.budget = left = self.budget - 1
+        if left < 0 or obj.freed_by:
             self.check(obj, field.name)
         array: list[T] = getattr(obj, field.slot)
         return array[index]
 
     def write_item(self, obj: Shared, field: Field[list[T]], index: int, value: T, order: Order) -> None:
         """Write one element of an array field."""
-        self.budget -= 1
-        if self.budget < 0 or obj.freed_by:
+        self.budget = left = self.budget - 1
+        if left < 0 or obj.freed_by:
             self.check(obj, field.name)
         if self.recorder is not None:
             self.recorder.write(obj.name, f"{field.name}[{index}]", value)
@@ -151,8 +151,14 @@ class Machine:
 
     def rmw_item(self, obj: Shared, field: Field[list[T]], index: int, fn: Callable[[T], T], order: Order) -> T:
         """Replace one element of an array field in one step; the value is the old one."""
-        old = self.read_item(obj, field, index, order)
-        self.write_item(obj, field, index, fn(old), order)
+        self.budget = left = self.budget - 1
+        if left < 0 or obj.freed_by:
+            self.check(obj, field.name)
+        array: list[T] = getattr(obj, field.slot)
+        old = array[index]
+        array[index] = new = fn(old)
+        if self.recorder is not None:
+            self.recorder.write(obj.name, f"{field.name}[{index}]", new)
         return old
 
     def check(self, obj: Shared, field: str) -> None:

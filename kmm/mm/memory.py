@@ -42,6 +42,9 @@ from kmm.mm.swapfile import add_to_swap_cache, swap_free
 from kmm.mm.system import SwapSlot, page_at
 from kmm.mm.vmstat import add_mm_counter, count_vm_event
 
+_contents: Final = Page.contents
+
+
 VM_FAULT_ERROR: Final = "error"
 VM_FAULT_RETRY: Final = "retry"
 VM_FAULT_DONE: Final = "done"
@@ -85,7 +88,7 @@ def folio_pte_batch(folio: Folio, ptep: PtePtr, pte: pte_t, max_nr: int) -> int:
 
 def clear_user_highpage(page: Page, vaddr: int) -> None:
     """Fill a page with zeros."""
-    current.machine.write(page, Page.contents, 0, PLAIN)
+    current.machine.write(page, _contents, 0, PLAIN)
 
 
 def copy_mc_user_highpage(to: Page, source: Page, vaddr: int, vma: VmAreaStruct) -> int:
@@ -93,8 +96,8 @@ def copy_mc_user_highpage(to: Page, source: Page, vaddr: int, vma: VmAreaStruct)
     if linear_page_index(vaddr) in system.this.injected.poison:
         system.this.poison_queued.append(source.name)
         return 1
-    contents = current.machine.read(source, Page.contents, PLAIN)
-    current.machine.write(to, Page.contents, contents, PLAIN)
+    contents = current.machine.read(source, _contents, PLAIN)
+    current.machine.write(to, _contents, contents, PLAIN)
     return 0
 
 
@@ -145,7 +148,7 @@ def _alloc_swap_folio(vma: VmAreaStruct, offset: int) -> Folio | None:
 
 def _swap_read_folio(folio: Folio, slot: SwapSlot) -> None:
     count_vm_event("pswpin")
-    current.machine.write(folio.pages[0], Page.contents, slot.contents, PLAIN)
+    current.machine.write(folio.pages[0], _contents, slot.contents, PLAIN)
     folio_set_flag(folio, PG_uptodate)
     folio_add_lru(folio)
 

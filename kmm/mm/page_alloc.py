@@ -66,7 +66,6 @@ def __folio_put(folio: Folio) -> None:
     page_table_check.folio_freed(folio)
     if current.machine.read(folio, Folio.mapcount, ONCE):
         current.machine.report("DEBUG_VM", f"bad page: {folio.name} is freed while it is mapped")
-    where = kernel_function()
-    folio.freed_by = where
+    folio.freed_by = "folio_put"
     for page in folio.pages:
-        page.freed_by = where
+        page.freed_by = "folio_put"

@@ -131,9 +131,10 @@ def set_pte(ptep: PtePtr, pte: pte_t) -> None:
 def set_ptes(mm: MmStruct, addr: int, ptep: PtePtr, pte: pte_t, nr: int) -> None:
     """Store ``nr`` entries with increasing frames. No references, no rmap."""
     for i in range(nr):
-        page_table_check.pte_clear(ptep_get(ptep + i))
+        entry = ptep + i
+        page_table_check.pte_clear(ptep_get(entry))
         page_table_check.pte_set(pte)
-        set_pte(ptep + i, pte)
+        set_pte(entry, pte)
         pte = pte_next_pfn(pte)
 
 

@@ -25,6 +25,7 @@ _PFN_MASK: Final = (1 << 40) - 1
 _SWP_SOFT_DIRTY: Final = 1 << 1
 _SWP_UFFD_WP: Final = 1 << 2
 _SWP_EXCLUSIVE: Final = 1 << 3
+_SWP_MIGRATION: Final = 1 << 4
 _SWP_OFFSET_SHIFT: Final = 9
 _SWP_OFFSET_MASK: Final = (1 << 50) - 1
 
@@ -175,6 +176,16 @@ def pmd_none(pmd: pmd_t) -> bool:
 def pmd_present(pmd: pmd_t) -> bool:
     """The entry leads to a table or maps a huge page."""
     return bool(pmd & (_PAGE_PRESENT | _PAGE_PROTNONE | _PAGE_PSE))
+
+
+def is_pmd_migration_entry(pmd: pmd_t) -> bool:
+    """A huge page that is being migrated."""
+    return not pmd_present(pmd) and bool(pmd & _SWP_MIGRATION)
+
+
+def make_pmd_migration_entry(pfn: int) -> pmd_t:
+    """The entry of a huge page that is being migrated."""
+    return pmd_t(pfn << _PFN_SHIFT | _SWP_MIGRATION)
 
 
 def pmd_trans_huge(pmd: pmd_t) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from kmm.kernel import current
 from kmm.kernel.access import ONCE, PLAIN
 from kmm.kernel.bug import VM_BUG_ON, VM_WARN_ON_ONCE
@@ -12,10 +14,15 @@ from kmm.mm.geometry import HPAGE_PMD_ORDER, PAGE_SIZE
 from kmm.mm.mm_types import VM_DROPPABLE, VmAreaStruct
 from kmm.mm.vmstat import mod_mthp_stat, node_stat_mod_folio
 
+_mm_ids: Final = Folio.mm_ids
+_folio_mapcount: Final = Folio.mapcount
+_page_mapcount: Final = Page.mapcount
+_entire_mapcount: Final = Folio.entire_mapcount
+
 
 def _mm_ids_add(folio: Folio, mm_id: int, nr: int) -> None:
     """Let owner ``mm_id`` hold ``nr`` more (or fewer) mappings, as far as two slots can tell."""
-    ids = current.machine.read(folio, Folio.mm_ids, PLAIN)
+    ids = current.machine.read(folio, _mm_ids, PLAIN)
     new = list(ids)
     for slot in (0, 2):
         if new[slot] == mm_id:
@@ -28,7 +35,7 @@ def _mm_ids_add(folio: Folio, mm_id: int, nr: int) -> None:
             if not new[slot]:
                 new[slot : slot + 2] = [mm_id, nr]
                 break
-    current.machine.write(folio, Folio.mm_ids, new, PLAIN)
+    current.machine.write(folio, _mm_ids, new, PLAIN)
 
 
 def linear_page_index(address: int) -> int:
@@ -56,18 +63,18 @@ def folio_add_new_anon_rmap(folio: Folio, vma: VmAreaStruct, address: int, *, ex
     folio.label = f"new@{mm_id}:{linear_page_index(address)}"
     pmd_mapped = folio.order == HPAGE_PMD_ORDER()
     if pmd_mapped:
-        machine.write(folio, Folio.entire_mapcount, 1, PLAIN)
-        machine.write(folio, Folio.mapcount, 1, PLAIN)
+        machine.write(folio, _entire_mapcount, 1, PLAIN)
+        machine.write(folio, _folio_mapcount, 1, PLAIN)
         _mm_ids_add(folio, mm_id, 1)
         SetPageAnonExclusive(folio.pages[0])
         node_stat_mod_folio(folio, "nr_anon_thps", 1)
     else:
-        machine.write(folio, Folio.mapcount, nr, PLAIN)
+        machine.write(folio, _folio_mapcount, nr, PLAIN)
         if folio.order:
             _mm_ids_add(folio, mm_id, nr)
         for page in folio.pages:
             if folio.order:
-                machine.write(page, Page.mapcount, 1, PLAIN)
+                machine.write(page, _page_mapcount, 1, PLAIN)
             if exclusive:
                 SetPageAnonExclusive(page)
     node_stat_mod_folio(folio, "nr_anon_mapped", nr)
@@ -76,7 +83,7 @@ def folio_add_new_anon_rmap(folio: Folio, vma: VmAreaStruct, address: int, *, ex
 
 def folio_add_anon_rmap_pte(folio: Folio, page: Page, vma: VmAreaStruct, address: int, *, exclusive: bool) -> None:
     """Map one page of a small folio once more."""
-    if not current.machine.fetch_add(folio, Folio.mapcount, 1):
+    if not current.machine.fetch_add(folio, _folio_mapcount, 1):
         node_stat_mod_folio(folio, "nr_anon_mapped", 1)
     if exclusive:
         SetPageAnonExclusive(page)
@@ -86,14 +93,14 @@ def folio_remove_rmap_ptes(folio: Folio, page: Page, nr: int, vma: VmAreaStruct)
     """Unmap ``nr`` consecutive pages from ``page`` on. References and mm counters are the caller's."""
     machine = current.machine
     if folio.order == 0:
-        if machine.fetch_add(folio, Folio.mapcount, -1) == 1:
+        if machine.fetch_add(folio, _folio_mapcount, -1) == 1:
             node_stat_mod_folio(folio, "nr_anon_mapped", -1)
         return
     _mm_ids_add(folio, vma.vm_mm.ident, -nr)
-    left = machine.fetch_add(folio, Folio.mapcount, -nr) - nr
+    left = machine.fetch_add(folio, _folio_mapcount, -nr) - nr
     unmapped = 0
     for i in range(page.index, page.index + nr):
-        if machine.fetch_add(folio.pages[i], Page.mapcount, -1) == 1 and not machine.read(folio, Folio.entire_mapcount, ONCE):
+        if machine.fetch_add(folio.pages[i], _page_mapcount, -1) == 1 and not machine.read(folio, _entire_mapcount, ONCE):
             unmapped += 1
     node_stat_mod_folio(folio, "nr_anon_mapped", -unmapped)
     if unmapped and left and not folio_test_partially_mapped(folio):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from kmm.kernel import current
 from kmm.kernel.access import ONCE
 from kmm.mm import system
 from kmm.mm.folio import Folio, folio_nr_pages
 from kmm.mm.mm_types import MmStruct
+
+_rss_stat: Final = MmStruct.rss_stat
 
 
 def count_vm_event(name: str) -> None:
@@ -50,4 +54,4 @@ def node_stat_sub_folio(folio: Folio, name: str) -> None:
 
 def add_mm_counter(mm: MmStruct, member: int, value: int) -> None:
     """Add pages to a counter of the address space."""
-    current.machine.rmw_item(mm, MmStruct.rss_stat, member, value.__add__, ONCE)
+    current.machine.rmw_item(mm, _rss_stat, member, value.__add__, ONCE)

@@ -12,7 +12,7 @@ from kmm.kernel.ref import Ref
 from kmm.mm.khugepaged.scan import collapse_scan_bitmap
 from kmm.mm.khugepaged.types import CollapseControl, ScanResult
 from kmm.scenario.model import Event
-from tests.helpers import MADVISE, Script, go, mapped, make, running, statuses, traces
+from tests.helpers import MADVISE, Script, go, make, mapped, running, statuses, traces
 
 S = ScanResult
 SKIP = {S.SCAN_PTE_MAPPED_HUGEPAGE}

@@ -10,7 +10,7 @@ from kmm.mm.khugepaged.types import CollapseControl, ScanResult
 from kmm.mm.mm_types import MmStruct, VmAreaStruct
 from kmm.mm.mmap import find_vma, mmap_assert_locked, vma_is_anonymous
 from kmm.mm.pgtable import PmdSlot, mm_find_pmd, pmdp_get_lockless
-from kmm.mm.pte import pmd_bad, pmd_none, pmd_present, pmd_trans_huge
+from kmm.mm.pte import is_pmd_migration_entry, pmd_bad, pmd_none, pmd_present, pmd_trans_huge
 
 
 def hugepage_vma_revalidate(
@@ -43,6 +43,8 @@ def check_pmd_state(pmd: PmdSlot) -> ScanResult:
     pmde = pmdp_get_lockless(pmd)
     if pmd_none(pmde):
         return ScanResult.SCAN_PMD_NONE
+    if is_pmd_migration_entry(pmde):
+        return ScanResult.SCAN_PMD_MAPPED
     if not pmd_present(pmde):
         return ScanResult.SCAN_PMD_NULL
     if pmd_trans_huge(pmde):

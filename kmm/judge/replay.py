@@ -1,0 +1,139 @@
+"""Counterexample files: a scenario with a ``[replay]`` table, written, read back and run again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from kmm.judge.chunk import is_different
+from kmm.judge.explain import explain
+from kmm.judge.pair import judge_pair
+from kmm.judge.pool import STALL_S, Beat, Skip, guarded
+from kmm.judge.variants import LoadedVariant, load_variant
+from kmm.scenario.errors import ScenarioError
+from kmm.scenario.files import read_text, write_atomic
+from kmm.scenario.lines import line_of
+from kmm.scenario.model import Scenario
+from kmm.scenario.toml import canonical_bytes, parse_replay, render_replay
+
+DIFFERENT: Final = "different"
+EQUIVALENT: Final = "equivalent"
+UNDETERMINED: Final = "undetermined"
+EXPECTATIONS: Final = (DIFFERENT, EQUIVALENT)
+"""What ``expect`` may say."""
+
+
+@attrs.frozen(kw_only=True)
+class Replay:
+    """A counterexample that was run again.
+
+    :param expect: what the file says should come out
+    :param relation: what came out: one of :data:`EXPECTATIONS`, or ``undetermined``
+    :param differs: names of the observables that differ
+    :param explanation: where the two runs part, or why nothing came out; empty when they agree
+    """
+
+    scenario: Scenario
+    baseline: LoadedVariant
+    candidate: LoadedVariant
+    expect: str
+    relation: str
+    differs: tuple[str, ...]
+    explanation: str
+
+
+@attrs.frozen
+class _Outcome:
+    relation: str
+    differs: tuple[str, ...]
+    explanation: str
+
+
+def default_name(s: Scenario) -> str:
+    """The name of a counterexample's file, by what it holds."""
+    return f"counterexample-{hashlib.sha256(canonical_bytes(s)).hexdigest()[:8]}.toml"
+
+
+def write_counterexample(path: Path, s: Scenario, *, baseline: str, candidate: str, expect: str = DIFFERENT) -> None:
+    """Write a counterexample; a file that was there is replaced whole, or not at all.
+
+    :param baseline: name of the variant, or its path from the current directory; in the file it is from the file's directory
+    :param candidate: likewise
+    :raises ScenarioError: it cannot be written, or does not read back as what it is
+    """
+    sides = {"baseline": _from_file(baseline, path), "candidate": _from_file(candidate, path), "expect": expect}
+    text = render_replay(s, sides)
+    write_atomic(path, text)
+    again, table = parse_replay(read_text(path), str(path))
+    if again != s or render_replay(again, table) != text:
+        raise ScenarioError("the counterexample does not read back as it was written", "report this", str(path))
+
+
+def replay(path: str | os.PathLike[str], *, stall_s: float = STALL_S) -> Replay:
+    """Run a counterexample again; the code of both variants is executed.
+
+    :param stall_s: seconds after which a run that makes no step is given up
+    :raises ScenarioError: the file cannot be read, or is not a counterexample
+    :raises VariantError: one of its variants cannot be loaded
+    """
+    s, table, names = _read(Path(path))
+    baseline, candidate = (load_variant(name) for name in names)
+    outcome = _run(s, baseline, candidate, stall_s)
+    return Replay(
+        scenario=s,
+        baseline=baseline,
+        candidate=candidate,
+        expect=table.get("expect", DIFFERENT),
+        relation=outcome.relation,
+        differs=outcome.differs,
+        explanation=outcome.explanation,
+    )
+
+
+def _read(path: Path) -> tuple[Scenario, dict[str, str], tuple[str, str]]:
+    text = read_text(path)
+    s, table = parse_replay(text, str(path))
+    if not table:
+        raise ScenarioError("the file has no [replay] table", "name a counterexample, or use kmm run", str(path))
+    expect = table.get("expect", DIFFERENT)
+    if expect not in EXPECTATIONS:
+        where = f"{path}:{line_of(text, ('replay', 'expect'))}"
+        raise ScenarioError(f'expect = "{expect}" is not known', 'use "different" or "equivalent"', where)
+    return s, table, (_to_file(table.get("baseline", "v12"), path), _to_file(table.get("candidate", "reviewed"), path))
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or name.endswith(".py")
+
+
+def _from_file(name: str, path: Path) -> str:
+    """A variant as the file names it."""
+    if not _is_path(name):
+        return name
+    relative = os.path.relpath(name, path.parent)
+    return relative if _is_path(relative) else f"./{relative}"
+
+
+def _to_file(name: str, path: Path) -> str:
+    """A variant of the file as the current directory names it."""
+    return str(path.parent / name) if path.parent != Path() and _is_path(name) else name
+
+
+def _run(s: Scenario, baseline: LoadedVariant, candidate: LoadedVariant, stall_s: float) -> _Outcome:
+    def work(_task: None, skip: Skip, beat: Beat) -> _Outcome:
+        if 0 in skip:
+            return _Outcome(UNDETERMINED, (), "")
+        beat(0)
+        pair = judge_pair(s, baseline.variant, candidate.variant)
+        if not pair.applicable:
+            return _Outcome(UNDETERMINED, (), "one of the variants does not do what the scenario asks for")
+        if not is_different(pair, candidate.intended.get(baseline.variant.name, ())):
+            return _Outcome(EQUIVALENT, (), "")
+        return _Outcome(DIFFERENT, pair.differs, explain(s, baseline, candidate).text)
+
+    done = guarded(work, stall_s=stall_s)
+    return attrs.evolve(done.value, explanation=f"the worker {done.lost[0].reason}") if done.lost else done.value

@@ -1,0 +1,117 @@
+"""One run on a terminal: the page map before and after, the trace events, the result, what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from rich.console import Console
+from rich.text import Text
+
+from kmm.judge.words import trace_line
+from kmm.mm.folio import Folio
+from kmm.mm.system import System
+from kmm.report.pagemap import PageMap, after, before, draw
+from kmm.scenario.build import build
+from kmm.scenario.model import Scenario
+from kmm.scenario.run import Run
+
+
+def print_run(console: Console, r: Run) -> None:
+    """Show a finished run."""
+    s = r.scenario
+    start = build(s, r.world.system.variant)
+    _heading(console, s, r.world.system.variant.name)
+    _map(console, "before", before(s))
+    _map(console, "after", after(r.world, s))
+    _lines(console, "trace events", _trace(r), "none")
+    _lines(console, "result", _result(r), "")
+    _lines(console, "events", _events(r), "")
+    _lines(console, "counters that changed", _counters(start.system, r.world.system), "none")
+    _lines(console, "violations", [f"{each.check}: {each.text}" for each in r.world.system.machine.reports], "none")
+
+
+def _heading(console: Console, s: Scenario, variant: str) -> None:
+    line = Text(s.name or "scenario", style="bold")
+    line.append(f"  {s.driver.kind.value}", style="not bold")
+    if s.driver.order is not None:
+        line.append(f" at order {s.driver.order}, page {s.driver.offset}", style="not bold")
+    line.append(f", {s.geometry.ptes} PTEs, variant {variant}", style="not bold")
+    console.print(line)
+    orders = [f"{order} {mode}" for order, mode in enumerate(s.tunables.hugepages, 2) if mode != "never"]
+    console.print(Text(f"  VMA {' '.join(s.vmas[0].flags) or 'no access'}; orders {', '.join(orders) or 'all never'}", style="dim"))
+
+
+def _map(console: Console, title: str, drawn: PageMap) -> None:
+    console.print()
+    console.print(Text.assemble((title, "bold"), f": {drawn.title}"))
+    for row in draw(drawn.pages):
+        console.print(Text("  " + row))
+    for letter, meaning in drawn.legend:
+        console.print(Text(f"    {letter}  {meaning}", style="dim"))
+
+
+def _lines(console: Console, title: str, lines: list[str], otherwise: str) -> None:
+    if not lines and not otherwise:
+        return
+    console.print()
+    console.print(Text(title, style="bold"))
+    for line in lines or [otherwise]:
+        console.print(Text("  " + line), soft_wrap=True)
+
+
+def _trace(r: Run) -> list[str]:
+    lines = []
+    for name, fields in r.world.system.machine.trace_events:
+        named = [f"{field.label} has pfn {field.pfn:#x}" for field in fields if isinstance(field, Folio)]
+        lines.append(trace_line(name, fields) + "".join(f"  # {each}" for each in named))
+    return lines
+
+
+def _result(r: Run) -> list[str]:
+    if not r.applicable:
+        return ["the variant does not do what the scenario asks for"]
+    if r.outcome != "returned":
+        return [r.outcome]
+    lines = [r.result]
+    if r.errno:
+        lines.append(f"errno {r.errno}")
+    if r.mmap_locked is not None:
+        lines.append(f"*mmap_locked = {str(r.mmap_locked).lower()}")
+    return lines
+
+
+def _events(r: Run) -> list[str]:
+    both = zip(r.scenario.events, r.events, strict=True)
+    return [f"{event.op} before {event.before} number {event.nth}: {outcome}" for event, outcome in both]
+
+
+def _counters(start: System, end: System) -> list[str]:
+    lines: list[str] = []
+    for title, old, new in _groups(start, end):
+        values = [(name, old.get(name, 0), new.get(name, 0)) for name in sorted({*old, *new})]
+        lines += [f"{title}{name}: {was} -> {now}" for name, was, now in values if was != now]
+    return lines
+
+
+def _groups(start: System, end: System) -> Iterator[tuple[str, Mapping[str, int], Mapping[str, int]]]:
+    yield "", start.vm_events, end.vm_events
+    yield "", _statistics(start), _statistics(end)
+    yield "", start.node_stat, end.node_stat
+    yield "memcg ", _memcg(start), _memcg(end)
+    for mm, other in zip(start.mms, end.mms, strict=True):
+        yield f"{mm.name} ", _of_mm(mm._rss_stat, mm._pgtables_bytes), _of_mm(other._rss_stat, other._pgtables_bytes)
+
+
+def _statistics(this: System) -> dict[str, int]:
+    """Per order, as under its sysfs directory."""
+    kilobytes = this.machine.page_size >> 10
+    return {f"hugepages-{kilobytes << order}kB/stats/{name}": n for (order, name), n in this.mthp_stats.items()}
+
+
+def _memcg(this: System) -> dict[str, int]:
+    memcg = this.mms[0].memcg
+    return {**memcg.events, "usage (pages)": memcg._usage}
+
+
+def _of_mm(rss: list[int], pgtables: int) -> dict[str, int]:
+    return {"MM_ANONPAGES": rss[0], "MM_SWAPENTS": rss[1], "pgtables_bytes": pgtables}

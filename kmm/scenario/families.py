@@ -1,0 +1,46 @@
+"""A family: a set of scenarios that can be written in one sentence, and how they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import attrs
+
+from kmm.scenario.model import Geometry, Scenario
+
+
+@attrs.frozen
+class Family:
+    """A set of scenarios.
+
+    :param name: short
+    :param kind: ``exhaustive``, ``covering`` or ``sampled``
+    :param set: the set in one sentence
+    :param scenarios: makes them anew, always in the same order
+    """
+
+    name: str
+    kind: str
+    set: str
+    scenarios: Callable[[], Iterator[Scenario]]
+
+
+def hypothesis_family(geometry: Geometry, count: int, seed: int) -> Family:
+    """``count`` distinct scenarios that Hypothesis draws."""
+
+    def scenarios() -> Iterator[Scenario]:
+        from kmm.scenario.strategies import generate
+
+        return iter(generate(geometry, count, seed))
+
+    text = f"{count} scenarios of {geometry.ptes} PTEs drawn by Hypothesis with seed {seed}"
+    return Family(f"Hypothesis, {geometry.ptes} PTEs", "sampled", text, scenarios)
+
+
+def distinct(scenarios: Iterable[Scenario]) -> Iterator[Scenario]:
+    """Each scenario once, at its first place."""
+    seen: set[Scenario] = set()
+    for s in scenarios:
+        if s not in seen:
+            seen.add(s)
+            yield s

@@ -1,0 +1,246 @@
+"""Small scope: sets at 8 and 16 PTEs, each of which can be written in one sentence, exhausted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import product
+from typing import Final
+
+import attrs
+
+from kmm.scenario.alphabet import ALPHABET
+from kmm.scenario.families import Family
+from kmm.scenario.model import (
+    POINTS,
+    Config,
+    Driver,
+    DriverKind,
+    Event,
+    Failure,
+    Geometry,
+    Scenario,
+    Tunables,
+    Vma,
+)
+
+EIGHT: Final = Geometry(ptes=8)
+SIXTEEN: Final = Geometry(ptes=16, lru_batch=3)
+KHUGEPAGED: Final = Driver(kind=DriverKind.KHUGEPAGED)
+MADVISE: Final = Driver(kind=DriverKind.MADVISE)
+_DEFAULT: Final = Tunables.default(EIGHT)
+ALL_ORDERS: Final = _DEFAULT.with_orders(EIGHT, 2, 3)
+LENIENT: Final = attrs.evolve(ALL_ORDERS, max_ptes_swap=7, max_ptes_shared=7)
+LETTERS: Final = tuple(c for c in ALPHABET if 1 << ALPHABET[c].order <= EIGHT.ptes)
+ATTEMPTS: Final = tuple(
+    Driver(kind=DriverKind.DIRECT, order=order, offset=offset, is_khugepaged=khugepaged, mmap_locked=locked)
+    for order, offset in ((3, 0), (2, 0), (2, 4))
+    for khugepaged in (True, False)
+    for locked in (True, False)
+)
+DRIVERS: Final = (KHUGEPAGED, MADVISE, ATTEMPTS[0], ATTEMPTS[5], ATTEMPTS[8])
+MIXED: Final = ("aaaaaaaa", "aaaa....", "ww.aazsa", "2222saan", "hvaaaaao", "33333333", "22.2cfra", "....aaaw")
+_ARMED: Final = ("read", "uffd_wp", "write")
+
+
+def _scenario(
+    pages: str,
+    driver: Driver,
+    tunables: Tunables = ALL_ORDERS,
+    *,
+    geometry: Geometry = EIGHT,
+    flags: tuple[str, ...] = ("read", "write"),
+    config: Config = Config(),  # noqa: B008 (a frozen value)
+    events: tuple[Event, ...] = (),
+    failures: tuple[Failure, ...] = (),
+) -> Scenario:
+    return Scenario(
+        geometry=geometry,
+        config=config,
+        tunables=tunables,
+        vmas=(Vma(pages=pages, flags=flags),),
+        driver=driver,
+        events=events,
+        failures=failures,
+    )
+
+
+def _fits(pages: str) -> tuple[str, ...]:
+    """The flags of a writable VMA in which every letter of ``pages`` may stand."""
+    return _ARMED if any(ALPHABET[c].uffd_wp for c in pages) else ("read", "write")
+
+
+def _maps(letters: str, driver: Driver, tunables: Tunables, flags: tuple[str, ...] = ("read", "write")) -> Iterator[Scenario]:
+    for pages in product(letters, repeat=8):
+        yield _scenario("".join(pages), driver, tunables, flags=flags)
+
+
+def _deviations(geometries: Iterable[Geometry], drivers: Iterable[Driver]) -> Iterator[Scenario]:
+    for geometry, driver, letter, at in product(geometries, drivers, LETTERS, range(8)):
+        pages = "a" * at + letter + "a" * (7 - at)
+        yield _scenario(pages, driver, LENIENT, geometry=geometry, flags=_fits(pages))
+
+
+def _pairs(places: Iterable[tuple[int, int]], driver: Driver) -> Iterator[Scenario]:
+    for (i, j), first, second in product(places, LETTERS, LETTERS):
+        pages = "a" * i + first + "a" * (j - i - 1) + second + "a" * (7 - j)
+        yield _scenario(pages, driver, LENIENT, flags=_fits(pages))
+
+
+_WRITES: Final = (
+    ("hugepages-2", "never"),
+    ("hugepages-3", "never"),
+    ("hugepages-3", "inherit"),
+    ("enabled", "never"),
+    ("max_ptes_none", "0"),
+    ("max_ptes_none", "8"),
+    ("max_ptes_shared", "0"),
+)
+_EVENTS: Final = (
+    *(Event(op="sysfs", before="alloc", name=name, value=value) for name, value in _WRITES),
+    *(Event(op=op, before="alloc") for op in ("munmap", "replace_vma", "free_table", "exit", "prctl")),
+    *(Event(op=op, before="alloc", page=page) for op, page in (("replace_vma", 4), ("pin", 0), ("pin", 5), ("zap", 0), ("zap", 5))),
+)
+
+
+def _events() -> Iterator[Scenario]:
+    for event, point, nth, pages, driver in product(_EVENTS, POINTS, (1, 2, 3), MIXED, DRIVERS):
+        yield _scenario(pages, driver, LENIENT, events=(attrs.evolve(event, before=point, nth=nth),))
+
+
+def _failures() -> Iterator[Scenario]:
+    by_count = [Failure(kind=kind, nth=nth) for kind in ("alloc", "charge") for nth in (1, 2, 3)]
+    by_page = [Failure(kind=kind, page=page) for kind in ("poison", "swapin_error", "swapin_retry") for page in range(8)]
+    for failure, pages, driver in product((*by_count, *by_page), MIXED, DRIVERS):
+        yield _scenario(pages, driver, LENIENT, failures=(failure,))
+
+
+def _tunables() -> Iterator[Scenario]:
+    for none, swap, shared, pages, orders in product(range(8), (0, 1, 2, 7), (0, 1, 2, 7), MIXED, ((2,), (3,), (2, 3))):
+        limits = attrs.evolve(_DEFAULT.with_orders(EIGHT, *orders), max_ptes_none=none, max_ptes_swap=swap, max_ptes_shared=shared)
+        yield _scenario(pages, KHUGEPAGED, limits)
+
+
+def _enables() -> Iterator[Scenario]:
+    modes = ("always", "inherit", "madvise", "never")
+    advice = (("read", "write"), ("hugepage", "read", "write"), ("nohugepage", "read", "write"))
+    switches = product(product(modes, repeat=2), ("always", "madvise", "never"), (True, False), advice, DRIVERS, ("aaaaaaaa", "aaaa...."))
+    for hugepages, enabled, defrag, flags, driver, pages in switches:
+        tunables = attrs.evolve(_DEFAULT, hugepages=hugepages, enabled=enabled, defrag=defrag, shrink_underused=defrag)
+        yield _scenario(pages, driver, tunables, flags=flags)
+
+
+def _configs() -> Iterator[Scenario]:
+    switches = product((True, False), (True, False), ("broadcast", "ipi"), ("x86", "walking"), MIXED, DRIVERS)
+    for debug_vm, split_ptlocks, tlb, arch, pages, driver in switches:
+        config = Config(debug_vm=debug_vm, split_ptlocks=split_ptlocks, tlb=tlb, arch=arch)
+        yield _scenario(pages, driver, LENIENT, config=config)
+
+
+def _without_pages() -> Iterator[Scenario]:
+    for driver in (*DRIVERS, *ATTEMPTS):
+        for pmd in ("none", "absent", "huge"):
+            yield attrs.evolve(_scenario("." * 8, driver), pmd=pmd)
+        for letter in ".z":
+            vma = Vma(pages=letter * 8, anon_vma=False)
+            yield Scenario(geometry=EIGHT, tunables=ALL_ORDERS, vmas=(vma,), driver=driver)
+
+
+def _counted() -> Iterator[Scenario]:
+    for driver, referenced, unmapped, pages in product(ATTEMPTS, (0, 1, 8), (0, 1), MIXED):
+        yield _scenario(pages, attrs.evolve(driver, referenced=referenced, unmapped=unmapped), LENIENT)
+
+
+_QUADS: Final = ("aaaa", "....", "a...", "oooo", "2222", "ssaa", "waaa")
+
+
+def _quads() -> Iterator[Scenario]:
+    base = attrs.evolve(Tunables.default(SIXTEEN), max_ptes_swap=15, max_ptes_shared=15)
+    for orders, quads in product(((2, 3, 4), (2, 4), (3,), (4,)), product(_QUADS, repeat=4)):
+        yield _scenario("".join(quads), KHUGEPAGED, base.with_orders(SIXTEEN, *orders), geometry=SIXTEEN)
+
+
+def _family(name: str, sentence: str, scenarios: Callable[[], Iterator[Scenario]]) -> Family:
+    return Family(name, "exhaustive", sentence, scenarios)
+
+
+def _map_families(letters: int) -> tuple[Family, ...]:
+    """Whole-map families over the first ``letters`` of each row."""
+    rows = (
+        (".aoz", "khugepaged with every order", KHUGEPAGED, ALL_ORDERS, ("read", "write")),
+        ("asw2", "khugepaged with every order, without swap and shared limits", KHUGEPAGED, LENIENT, ("read", "write")),
+        (".w2s", "MADV_COLLAPSE", MADVISE, ALL_ORDERS, ("read", "write")),
+        ("rn.s", "khugepaged with every order in a read-only VMA", KHUGEPAGED, ALL_ORDERS, ("read",)),
+        ("au.q", "khugepaged with every order in a VMA armed for uffd-wp", KHUGEPAGED, LENIENT, _ARMED),
+    )
+    families = []
+    for row, who, driver, tunables, flags in rows:
+        some = row[:letters]
+        sentence = f"every map of 8 pages over {{{', '.join(some)}}} under {who}"
+
+        def scenarios(
+            some: str = some, driver: Driver = driver, limits: Tunables = tunables, flags: tuple[str, ...] = flags
+        ) -> Iterator[Scenario]:
+            return _maps(some, driver, limits, flags)
+
+        families.append(_family(f"maps over {some}", sentence, scenarios))
+    return tuple(families)
+
+
+def _common() -> tuple[Family, ...]:
+    at_8 = "8 pages"
+    mixed = f"{len(MIXED)} mixed maps of {at_8} under {len(DRIVERS)} drivers"
+    return (
+        _family("failures", f"every injected failure in {mixed}", _failures),
+        _family("events", f"every event at every sleeping point, the first three times, in {mixed}", _events),
+        _family("limits", f"every max_ptes_none with four limits of swap and shared in {len(MIXED)} mixed maps of {at_8}", _tunables),
+        _family("switches", "every combination of the order switches, the global switch, defrag and advice, under every driver", _enables),
+        _family("configurations", f"every configuration in {mixed}", _configs),
+        _family("no table", "every driver where there is no table, a huge page, or no anon_vma", _without_pages),
+        _family("counts", f"direct attempts with other referenced and unmapped counts in {len(MIXED)} mixed maps of {at_8}", _counted),
+        _family("quads", "every map of 16 pages made of four out of seven blocks, under khugepaged with four sets of orders", _quads),
+    )
+
+
+def quick_families(seed: int) -> tuple[Family, ...]:
+    """The exhaustive sets of the quick scope.
+
+    :param seed: not used: nothing here is drawn
+    """
+    batches = (attrs.evolve(EIGHT, lru_batch=1), attrs.evolve(EIGHT, lru_batch=3), EIGHT)
+    return (
+        _family(
+            "one deviating page",
+            "every letter at every place of 8 private pages, under every driver and attempt, with LRU batches of 1, 3 and 31",
+            lambda: _deviations(batches, (KHUGEPAGED, MADVISE, *ATTEMPTS)),
+        ),
+        _family(
+            "two deviating pages",
+            "every two letters at three pairs of places of 8 private pages, under khugepaged",
+            lambda: _pairs(((0, 7), (1, 2), (3, 4)), KHUGEPAGED),
+        ),
+        *_common(),
+        *_map_families(3),
+    )
+
+
+def full_families(seed: int) -> tuple[Family, ...]:
+    """The exhaustive sets of the full scope.
+
+    :param seed: not used: nothing here is drawn
+    """
+    places = [(i, j) for j in range(8) for i in range(j)]
+    return (
+        *quick_families(seed)[:1],
+        _family(
+            "two deviating pages",
+            "every two letters at every two places of 8 private pages, under khugepaged",
+            lambda: _pairs(places, KHUGEPAGED),
+        ),
+        _family(
+            "two deviating pages, MADV_COLLAPSE",
+            "every two letters at every two places of 8 private pages, under MADV_COLLAPSE",
+            lambda: _pairs(places, MADVISE),
+        ),
+        *_common(),
+        *_map_families(4),
+    )
