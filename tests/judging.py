@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from kmm.judge.variants import LoadedVariant, load_variant
+from kmm.scenario.families import Family
 from kmm.scenario.model import Driver, DriverKind, Event, Failure, Geometry, Scenario, Tunables, Vma
-from kmm.scenario.small_scope import Family
 
 ROOT = Path(__file__).parent.parent
 REVIEWED = ROOT / "refactors" / "reviewed.py"

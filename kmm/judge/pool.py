@@ -6,6 +6,7 @@ depend on the number of workers.
 
 from __future__ import annotations
 
+import faulthandler
 import mmap
 import os
 import pickle
@@ -108,9 +109,10 @@ class Worker:
         with warnings.catch_warnings():
             # The child takes no lock that another thread of ours may hold.
             warnings.simplefilter("ignore", DeprecationWarning)
+            parent = os.getpid()
             self.pid = os.fork()
         if self.pid == 0:
-            _in_worker(work, self._beat, theirs)
+            _in_worker(work, self._beat, theirs, parent)
         theirs.close()
 
     def poll(self) -> bytes | Lost | None:
@@ -147,12 +149,12 @@ class Worker:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-def _in_worker(work: Callable[[Beat], object], shared: mmap.mmap, result: Connection) -> NoReturn:
+def _in_worker(work: Callable[[Beat], object], shared: mmap.mmap, result: Connection, parent: int) -> NoReturn:
     """The life of a worker. The variant's code runs here: it gets no standard streams, and no exit handler of ours runs."""
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _silence()
-        _tick(shared)
+        _tick(shared, parent)
         result.send_bytes(pickle.dumps((True, work(lambda position: _BEAT.pack_into(shared, 0, position, 0)))))
     except BaseException:
         result.send_bytes(pickle.dumps((False, traceback.format_exc())))
@@ -161,15 +163,18 @@ def _in_worker(work: Callable[[Beat], object], shared: mmap.mmap, result: Connec
 
 
 def _silence() -> None:
+    faulthandler.disable()
     null = os.open(os.devnull, os.O_RDWR)
     for fd in range(3):
         os.dup2(null, fd)
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
 
 
-def _tick(shared: mmap.mmap) -> None:
-    """Publish the budget of the run in progress from time to time: it falls with each access, which shows that the run goes on."""
-    parent = os.getppid()
+def _tick(shared: mmap.mmap, parent: int) -> None:
+    """Publish the budget of the run in progress from time to time: it falls with each access, which shows that the run goes on.
+
+    A worker whose parent is gone ends.
+    """
 
     def publish(_signal: int, _frame: object) -> None:
         if os.getppid() != parent:

@@ -369,7 +369,8 @@ def update_mmu_cache_range(vmf: None, vma: VmAreaStruct, address: int, ptep: Pte
         return
     pmd = pmd_offset(vma.vm_mm, address)
     value = PMD_NONE if pmd is None else pmdp_get(pmd)
-    if pmd_none(value) or pmd_pgtable(value) is not ptep.table:
+    found = pmd_present(value) and not pmd_trans_huge(value) and pmd_pgtable(value) is ptep.table
+    if not found or pte_index(address) != ptep.index:
         current.machine.report("DEBUG_VM", "update_mmu_cache_range: the live tables do not lead to the entries that were set")
 
 

@@ -219,11 +219,11 @@ def _user_reads(this: System, table: PtePage | Page | None, index: int) -> int |
         pfn = (pte >> 12) & 0xFFFFFFFFFF
         if pfn == ZERO_PFN:
             return 0
-        if pfn not in this.mem_map:
-            return "maps a frame that no folio has"
-        page = this.mem_map[pfn]
     else:
-        page = this.mem_map[table.pfn + index]
+        pfn = table.pfn + index
+    page = this.mem_map.get(pfn)
+    if page is None:
+        return "maps a frame that no folio has"
     if page.freed_by:
         return f"maps {page.name}, which {page.freed_by} freed"
     return page._contents
