@@ -49,7 +49,9 @@ def test_true_is_not_one(tmp_path: Path) -> None:
     direct = small("aaaaaaaa", 2, driver=Driver(kind=DriverKind.DIRECT, order=2))
     assert differs(direct, candidate.variant) == ()
     leaves = tmp_path / "leaves.py"
-    leaves.write_text(candidate.path.read_text().replace("    return v12(", "    result = v12(").replace("offset)\n\n", "offset)\n" + LEAVE))
+    leaves.write_text(
+        candidate.path.read_text().replace("    return v12(", "    result = v12(").replace("offset)\n\n", "offset)\n" + LEAVE)
+    )
     assert differs(direct, load_variant(str(leaves)).variant) == ("mmap_locked",)
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from kmm.mm.folio import Folio, Page, PG_locked, PG_lru, PG_referenced, PG_swapcache
+from kmm.mm.folio import Folio, Page, PG_anon_exclusive, PG_locked, PG_lru, PG_referenced, PG_swapcache
 from kmm.mm.pgtable import PtePage
 from kmm.mm.pte import (
     ZERO_PFN,
@@ -149,7 +149,7 @@ def _present(this: System, page: Page, pte: pte_t) -> PageState:
         young=pte_young(pte),
         dirty=bool(pte & 0x40),
         write=bool(pte & 0x2),
-        exclusive=bool(page._flags),
+        exclusive=bool(page._flags & PG_anon_exclusive),
         uffd_wp=pte_uffd_wp(pte),
         soft_dirty=bool(pte & 0x800),
         swapcache=bool(folio._flags & PG_swapcache),
