@@ -89,7 +89,7 @@ def _timed(work: Callable[[], object]) -> float:
 def command_seconds(*args: str) -> float:
     """Wall-clock seconds of a ``kmm`` command."""
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "kmm.cli.main", *args], check=False, capture_output=True)
+    subprocess.run([sys.executable, "-m", "kmm", *args], check=False, capture_output=True)
     return time.perf_counter() - start
 
 
@@ -103,7 +103,7 @@ def seeded_bug_seconds() -> float:
             candidate = Path(name) / f"bug{i}.py"
             candidate.write_text(mutate(bug))
             start = time.perf_counter()
-            command = [sys.executable, "-m", "kmm.cli.main", "check", str(candidate)]
+            command = [sys.executable, "-m", "kmm", "check", str(candidate)]
             done = subprocess.run(command, check=False, capture_output=True, cwd=name)
             if done.returncode != 2:
                 raise SystemExit(f"{bug.name}: exit code {done.returncode}, not 2: {done.stderr.decode()[-300:]}")

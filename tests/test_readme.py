@@ -29,7 +29,9 @@ def shell(session: str, cwd: Path) -> None:
     commands = [part.partition("\n") for part in parts]
     script = "\n".join(f"{command}\necho; echo =====8=====" for command, _, _ in commands)
     env = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(cwd), "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(["bash", "-c", script], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900, check=False)
+    done = subprocess.run(
+        ["bash", "-c", script], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900, check=False
+    )
     outputs = done.stdout.split("=====8=====")
     for (command, _, expected), printed in zip(commands, outputs, strict=False):
         assert matches(expected, printed), f"$ {command}\n{printed}"
@@ -43,7 +45,8 @@ def test_the_matcher_can_fail() -> None:
 def test_the_readme_names_the_two_commands() -> None:
     assert [line for s in MAKE for line in s.splitlines() if line.startswith("$ ")] == ["$ make verdict", "$ make test"]
     makefile = (ROOT / "Makefile").read_text()
-    assert "\nverdict:" in makefile and "\ntest:" in makefile
+    assert "\nverdict:" in makefile
+    assert "\ntest:" in makefile
     assert "make test\n" in (ROOT / ".ci/run").read_text()
 
 

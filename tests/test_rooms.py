@@ -35,7 +35,9 @@ def imports(source: str, package: str) -> list[str]:
 
 
 def room(name: str) -> str | None:
-    """Room of a dotted name; ``None`` outside the house."""
+    """Room of a dotted name; ``None`` outside the house. ``python -m kmm`` is a door of the command line."""
+    if name == "kmm.__main__":
+        return "kmm.cli"
     if name.partition(".")[0] == "refactors":
         return "refactors"
     return next((each for each in ROOMS if f"{name}.".startswith(f"{each}.")), None)

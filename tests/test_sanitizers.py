@@ -50,6 +50,13 @@ CHANGES = [
     Change("KASAN", succeeded, "folio_put_refs(src, nr_ptes)", "folio_put_refs(src, nr_ptes + 1)", PMD),
     Change("KASAN", swap.folio_isolate_lru, "folio_get(folio)", "pass", PMD),
     Change("LOCKDEP", v12, "pte_unmap(pte)", "pass", PMD),
+    Change(
+        "LOCKDEP",
+        v12,
+        "result = __collapse_huge_page_copy(pte, folio, pmd, _pmd, vma, mthp_address, pte_ptl, order, compound_pagelist)",
+        "result = __collapse_huge_page_copy(pte, folio, pmd, _pmd, vma, mthp_address, pmd_ptl, order, compound_pagelist)",
+        PMD,
+    ),
     Change("LOCKDEP", isolate.release_pte_folio, "folio_unlock(folio)", "pass", make("aaaaaaap", direct(3))),
     Change("PAGE_TABLE_CHECK", pgtable.set_ptes, "pte = pte_next_pfn(pte)", "pte = pte", LEFT),
     Change("PAGE_TABLE_CHECK", pgtable.clear_ptes, "for i in range(nr):", "for i in range(nr - 1):", PMD),

@@ -87,7 +87,13 @@ def observe(run: Run) -> Observation:
         trace=tuple((name, *[_trace_field(f) for f in fields]) for name, fields in machine.trace_events),
         vm_events=_counters(this.vm_events),
         mthp_stats=tuple(sorted((order, name, n) for (order, name), n in this.mthp_stats.items() if n)),
-        node_stat=_counters({**this.node_stat, **{f"memcg {k}": v for k, v in this.mms[0].memcg.events.items()}}),
+        node_stat=_counters(
+            {
+                **this.node_stat,
+                **{f"memcg {name}": n for name, n in this.mms[0].memcg.events.items()},
+                "memory_failure_queued": len(this.poison_queued),
+            }
+        ),
         notifier=tuple(this.notifier_windows),
         tlb_flushes=tuple((start - base, end - base) for start, end in machine.tlb_flushes),
         warnings=tuple(machine.warnings),

@@ -110,10 +110,13 @@ class Worker:
             # The child takes no lock that another thread of ours may hold.
             warnings.simplefilter("ignore", DeprecationWarning)
             parent = os.getpid()
+            # An interrupt must not reach the child before it is its own.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
             self.pid = os.fork()
         if self.pid == 0:
             _in_worker(work, self._beat, theirs, parent)
         theirs.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def poll(self) -> bytes | Lost | None:
         """The pickled value, why there will be none, or ``None``: still at work."""

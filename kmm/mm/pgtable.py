@@ -155,12 +155,13 @@ def _none(_: pte_t) -> pte_t:
 
 
 def pte_clear(mm: MmStruct, addr: int, ptep: PtePtr) -> None:
-    """Store none."""
-    ptep_get_and_clear(mm, addr, ptep)
+    """Store none. The table's lock is held."""
+    clear_ptes(mm, addr, ptep, 1)
 
 
 def clear_ptes(mm: MmStruct, addr: int, ptep: PtePtr, nr: int) -> None:
-    """Store none ``nr`` times."""
+    """Store none ``nr`` times. The table's lock is held."""
+    lockdep_assert_held(pte_lockptr(mm, ptep.table))
     for i in range(nr):
         ptep_get_and_clear(mm, addr, ptep + i)
 

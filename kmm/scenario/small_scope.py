@@ -1,4 +1,4 @@
-"""Small scope: sets at 8 and 16 PTEs, each of which can be written in one sentence, exhausted."""
+"""Small scope: sets at 8 and 16 PTEs that can be written in one sentence, exhausted; then covering sets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 import attrs
 
 from kmm.scenario.alphabet import ALPHABET
+from kmm.scenario.factors import Factors, covering_family, drivers
 from kmm.scenario.families import Family
 from kmm.scenario.model import (
     POINTS,
@@ -31,13 +32,16 @@ _DEFAULT: Final = Tunables.default(EIGHT)
 ALL_ORDERS: Final = _DEFAULT.with_orders(EIGHT, 2, 3)
 LENIENT: Final = attrs.evolve(ALL_ORDERS, max_ptes_swap=7, max_ptes_shared=7)
 LETTERS: Final = tuple(c for c in ALPHABET if 1 << ALPHABET[c].order <= EIGHT.ptes)
+LETTERS_16: Final = tuple(c for c in ALPHABET if 1 << ALPHABET[c].order <= SIXTEEN.ptes)
+READ_ONLY: Final = tuple(c for c in LETTERS if not (ALPHABET[c].write or ALPHABET[c].uffd_wp))
+FEW_LETTERS: Final = tuple(".orswp2u")
 ATTEMPTS: Final = tuple(
     Driver(kind=DriverKind.DIRECT, order=order, offset=offset, is_khugepaged=khugepaged, mmap_locked=locked)
     for order, offset in ((3, 0), (2, 0), (2, 4))
     for khugepaged in (True, False)
     for locked in (True, False)
 )
-DRIVERS: Final = (KHUGEPAGED, MADVISE, ATTEMPTS[0], ATTEMPTS[5], ATTEMPTS[8])
+DRIVERS: Final = (KHUGEPAGED, MADVISE, ATTEMPTS[0], ATTEMPTS[5], ATTEMPTS[10])
 MIXED: Final = ("aaaaaaaa", "aaaa....", "ww.aazsa", "2222saan", "hvaaaaao", "33333333", "22.2cfra", "....aaaw")
 _ARMED: Final = ("read", "uffd_wp", "write")
 
@@ -80,6 +84,18 @@ def _deviations(geometries: Iterable[Geometry], drivers: Iterable[Driver]) -> It
         yield _scenario(pages, driver, LENIENT, geometry=geometry, flags=_fits(pages))
 
 
+def _deviations_16() -> Iterator[Scenario]:
+    lenient = attrs.evolve(Tunables.default(SIXTEEN).with_orders(SIXTEEN, 2, 3, 4), max_ptes_swap=15, max_ptes_shared=15)
+    for driver, letter, at in product(drivers(SIXTEEN), LETTERS_16, range(16)):
+        pages = "a" * at + letter + "a" * (15 - at)
+        yield _scenario(pages, driver, lenient, geometry=SIXTEEN, flags=_fits(pages))
+
+
+def _deviations_read_only() -> Iterator[Scenario]:
+    for driver, letter, at in product(drivers(EIGHT), READ_ONLY, range(8)):
+        yield _scenario("r" * at + letter + "r" * (7 - at), driver, LENIENT, flags=("read",))
+
+
 def _pairs(places: Iterable[tuple[int, int]], driver: Driver) -> Iterator[Scenario]:
     for (i, j), first, second in product(places, LETTERS, LETTERS):
         pages = "a" * i + first + "a" * (j - i - 1) + second + "a" * (7 - j)
@@ -103,7 +119,7 @@ _EVENTS: Final = (
 
 
 def _events() -> Iterator[Scenario]:
-    for event, point, nth, pages, driver in product(_EVENTS, POINTS, (1, 2, 3), MIXED, DRIVERS):
+    for event, point, nth, pages, driver in product(_EVENTS, POINTS, (1, 2), MIXED, DRIVERS):
         yield _scenario(pages, driver, LENIENT, events=(attrs.evolve(event, before=point, nth=nth),))
 
 
@@ -155,7 +171,7 @@ _QUADS: Final = ("aaaa", "....", "a...", "oooo", "2222", "ssaa", "waaa")
 
 def _quads() -> Iterator[Scenario]:
     base = attrs.evolve(Tunables.default(SIXTEEN), max_ptes_swap=15, max_ptes_shared=15)
-    for orders, quads in product(((2, 3, 4), (2, 4), (3,), (4,)), product(_QUADS, repeat=4)):
+    for orders, quads in product(((2, 3, 4), (2, 4), (3,)), product(_QUADS, repeat=4)):
         yield _scenario("".join(quads), KHUGEPAGED, base.with_orders(SIXTEEN, *orders), geometry=SIXTEEN)
 
 
@@ -191,20 +207,20 @@ def _common() -> tuple[Family, ...]:
     mixed = f"{len(MIXED)} mixed maps of {at_8} under {len(DRIVERS)} drivers"
     return (
         _family("failures", f"every injected failure in {mixed}", _failures),
-        _family("events", f"every event at every sleeping point, the first three times, in {mixed}", _events),
+        _family("events", f"every event at every sleeping point, the first two times, in {mixed}", _events),
         _family("limits", f"every max_ptes_none with four limits of swap and shared in {len(MIXED)} mixed maps of {at_8}", _tunables),
         _family("switches", "every combination of the order switches, the global switch, defrag and advice, under every driver", _enables),
         _family("configurations", f"every configuration in {mixed}", _configs),
         _family("no table", "every driver where there is no table, a huge page, or no anon_vma", _without_pages),
         _family("counts", f"direct attempts with other referenced and unmapped counts in {len(MIXED)} mixed maps of {at_8}", _counted),
-        _family("quads", "every map of 16 pages made of four out of seven blocks, under khugepaged with four sets of orders", _quads),
+        _family("quads", "every map of 16 pages made of four out of seven blocks, under khugepaged with three sets of orders", _quads),
     )
 
 
 def quick_families(seed: int) -> tuple[Family, ...]:
-    """The exhaustive sets of the quick scope.
+    """The sets of the quick scope.
 
-    :param seed: not used: nothing here is drawn
+    :param seed: breaks ties in the covering sets
     """
     batches = (attrs.evolve(EIGHT, lru_batch=1), attrs.evolve(EIGHT, lru_batch=3), EIGHT)
     return (
@@ -219,14 +235,15 @@ def quick_families(seed: int) -> tuple[Family, ...]:
             lambda: _pairs(((0, 7), (1, 2), (3, 4)), KHUGEPAGED),
         ),
         *_common(),
-        *_map_families(3),
+        *(family for family in _map_families(3) if family.name != "maps over .w2"),
+        covering_family("pairs of factors", Factors(EIGHT, LETTERS, 2), 2, seed),
     )
 
 
 def full_families(seed: int) -> tuple[Family, ...]:
-    """The exhaustive sets of the full scope.
+    """The sets of the full scope, which contains the quick one.
 
-    :param seed: not used: nothing here is drawn
+    :param seed: breaks ties in the covering sets
     """
     places = [(i, j) for j in range(8) for i in range(j)]
     return (
@@ -243,4 +260,17 @@ def full_families(seed: int) -> tuple[Family, ...]:
         ),
         *_common(),
         *_map_families(4),
+        _family(
+            "one deviating page of 16",
+            "every letter at every place of 16 private pages, under every driver and attempt",
+            _deviations_16,
+        ),
+        _family(
+            "one deviating page, read-only",
+            "every letter of a read-only VMA at every place of 8 private pages in one, under every driver and attempt",
+            _deviations_read_only,
+        ),
+        covering_family("pairs of factors", Factors(EIGHT, LETTERS, 2), 2, seed),
+        covering_family("pairs of factors, 16 PTEs", Factors(SIXTEEN, LETTERS_16, 2), 2, seed),
+        covering_family("triples of factors", Factors(EIGHT, FEW_LETTERS, 1), 3, seed),
     )

@@ -24,6 +24,7 @@ from kmm.mm.page_alloc import folio_put, new_folio
 from kmm.mm.pgtable import (
     PmdSlot,
     PtePtr,
+    clear_ptes,
     mm_inc_nr_ptes,
     pgtable_trans_huge_deposit,
     pmd_install,
@@ -338,6 +339,14 @@ def test_set_ptes() -> None:
         assert [pte_pfn(pte) for pte in entries] == [0] * 4 + [folio.pfn + i for i in range(4)]
         assert [page.ptc_count for page in folio.pages] == [1] * 4
         assert (folio._refcount, folio._mapcount) == (1, 0)
+
+
+def test_entries_are_cleared_under_the_lock_of_their_table() -> None:
+    with running(FULL) as world:
+        lock = pmd_lock(world.mm, slot(world))
+        clear_ptes(world.mm, world.system.base, PtePtr(table(world), 0), 2)
+        spin_unlock(lock)
+        assert said(world) == ["LOCKDEP: clear_ptes runs without pte_lock held for any"]
 
 
 @pytest.mark.parametrize(

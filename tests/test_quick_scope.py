@@ -1,0 +1,40 @@
+"""What the quick scope must reach, on the code path that users run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kmm.judge import unreachable
+from kmm.mm.khugepaged.types import ScanResult
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.full
+def test_the_quick_scope_judges_and_reaches_what_it_must(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "kmm", "check", "--format", "json"]
+    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    verdict = json.loads(done.stdout)
+    assert verdict["relation"] == "equivalent"
+    exhaustive = sum(family["count"] for family in verdict["scope"] if family["kind"] == "exhaustive")
+    sampled = [family["count"] for family in verdict["scope"] if family["kind"] == "sampled"]
+    assert exhaustive >= 50_000
+    assert sampled == [500]
+    assert verdict["scenarios"] >= 50_500
+    coverage = verdict["coverage"]
+    assert coverage["undetermined"] == coverage["not_applicable"] == 0
+    for side in ("baseline", "candidate"):
+        lines = coverage[side]
+        assert lines["missed"] == []
+        assert lines["reached"] + lines["unreachable"] == lines["total"]
+    codes = coverage["codes"]
+    assert codes["missed"] == []
+    assert sorted([*codes["reached"], *codes["unreachable"]]) == sorted(code.name for code in ScanResult)
+    assert set(codes["unreachable"]) == {code.name for code in unreachable.CODES}
+    assert not set(codes["reached"]) & set(codes["unreachable"])
