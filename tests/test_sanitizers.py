@@ -64,7 +64,7 @@ CHANGES = [
     Change(
         "DEBUG_VM",
         pgtable.pmdp_huge_get_and_clear,
-        "old = current.machine.rmw(pmdp, PmdSlot.val, _pmd_none, ONCE)",
+        "old = current.machine.rmw(pmdp, _val, _pmd_none, ONCE)",
         "old = pmdp_get(pmdp)",
         LEFT,
     ),

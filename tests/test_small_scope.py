@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
-from itertools import islice
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import islice, product
 from pathlib import Path
 
 import pytest
@@ -13,25 +16,32 @@ import pytest
 from kmm.judge.observe import observe
 from kmm.scenario import small_scope
 from kmm.scenario.alphabet import ALPHABET
+from kmm.scenario.errors import ScenarioError
+from kmm.scenario.factors import Factors, covering_family, drivers
 from kmm.scenario.families import Family, distinct, hypothesis_family
-from kmm.scenario.model import POINTS, Geometry
+from kmm.scenario.model import POINTS, DriverKind, Geometry
+from kmm.scenario.page import Kind, Lru, PageState
 from kmm.scenario.run import run
+from kmm.scenario.states import page_states
 from kmm.scenario.toml import canonical_bytes, parse, render
 from refactors import reviewed, v12
 
 QUICK = small_scope.quick_families(0)
 SMALL = [letter for letter in ALPHABET if 1 << ALPHABET[letter].order <= 8]
+AT_16 = [letter for letter in ALPHABET if 1 << ALPHABET[letter].order <= 16]
+READ_ONLY = ".zrnstwvyhS"
 
 # The factors of each sentence, multiplied.
 COUNTS = {
     "one deviating page": 3 * (2 + 3 * 2 * 2) * len(SMALL) * 8,
     "two deviating pages": 3 * len(SMALL) ** 2,
+    "one page of any state": 1 + 2 + 5 * 2**3 + 11 * 2**5 * (2 + 1 + 1),
     "failures": (2 * 3 + 3 * 8) * 8 * 5,
     "events": (7 + 5 + 5) * len(POINTS) * 2 * 8 * 5,
     "limits": 8 * 4 * 4 * 8 * 3,
     "switches": 4**2 * 3 * 2 * 3 * 5 * 2,
     "configurations": 2**4 * 8 * 5,
-    "no table": (5 + 12) * (3 + 2),
+    "no table": (2 + 12) * (3 + 2),
     "counts": 12 * 3 * 2 * 8,
     "quads": 7**4 * 3,
     "maps over .ao": 3**8,
@@ -39,11 +49,83 @@ COUNTS = {
     "maps over rn.": 3**8,
     "maps over au.": 3**8,
 }
+FULL_COUNTS = {
+    "two deviating pages": 28 * len(SMALL) ** 2,
+    "two deviating pages, MADV_COLLAPSE": 28 * len(SMALL) ** 2,
+    "one page of any state": 1 + 2 + 5 * 2**3 + 11 * 2**5 * 2**2 * (2 * 3 + 2 * 2),
+    "one deviating page of 16": (2 + 7 * 2 * 2) * len(AT_16) * 16,
+    "one deviating page, read-only": (2 + 3 * 2 * 2) * len(READ_ONLY) * 8,
+    **{f"maps over {letters}": 4**8 for letters in (".aoz", "asw2", ".w2s", "rn.s", "au.q")},
+}
 
 
-@pytest.mark.parametrize("family", QUICK, ids=lambda f: f.name)
-def test_the_count_is_that_of_the_sentence(family: Family) -> None:
-    assert sum(1 for _ in family.scenarios()) == COUNTS[family.name]
+@functools.cache
+def full() -> tuple[Family, ...]:
+    return small_scope.full_families(0)
+
+
+def exhaustive(families: Iterable[Family]) -> dict[str, Family]:
+    return {family.name: family for family in families if family.kind == "exhaustive"}
+
+
+def test_every_exhaustive_family_has_a_count() -> None:
+    assert set(exhaustive(QUICK)) == set(COUNTS)
+    assert set(exhaustive(full())) == set(FULL_COUNTS) | {name for name in COUNTS if not name.startswith("maps over")}
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_the_count_is_that_of_the_sentence(name: str) -> None:
+    assert sum(1 for _ in exhaustive(QUICK)[name].scenarios()) == COUNTS[name]
+
+
+@pytest.mark.parametrize("name", FULL_COUNTS)
+def test_the_full_count_is_that_of_the_sentence(name: str) -> None:
+    assert sum(1 for _ in exhaustive(full())[name].scenarios()) == FULL_COUNTS[name]
+
+
+def test_every_page_state_that_can_exist_is_there() -> None:
+    """Recounted by trying all, those that cannot exist included."""
+    either = (False, True)
+    found = set()
+    for kind, mapped_by, order, node, pins, lru in product(Kind, range(4), (0, 2, 3), (0, 1), (0, 1), Lru):
+        for young, dirty, write, exclusive, uffd_wp, soft_dirty, swapcache, locked, referenced in product(either, repeat=9):
+            with suppress(ScenarioError):
+                found.add(
+                    PageState(
+                        kind=kind,
+                        young=young,
+                        dirty=dirty,
+                        write=write,
+                        exclusive=exclusive,
+                        uffd_wp=uffd_wp,
+                        soft_dirty=soft_dirty,
+                        swapcache=swapcache,
+                        order=order,
+                        mapped_by=mapped_by,
+                        pins=pins,
+                        locked=locked,
+                        lru=lru,
+                        referenced=referenced,
+                        node=node,
+                    )
+                )
+    assert set(page_states(held=True)) == found
+    assert set(page_states(held=False)) == {page for page in found if (page.pins, page.locked, page.lru) == (0, False, Lru.LIST)}
+
+
+def test_a_verdict_can_tell_the_families_apart() -> None:
+    for families in (QUICK, full()):
+        assert len({family.name for family in families}) == len(families)
+        assert len({family.set for family in families}) == len(families)
+        assert {family.kind for family in families} == {"exhaustive", "covering"}
+        assert not [family.set for family in families if "\n" in family.set]
+
+
+@pytest.mark.full
+def test_the_full_scope_contains_the_quick_one() -> None:
+    every = {hash(s) for family in full() if family.name != "triples of factors" for s in family.scenarios()}
+    assert not [s for family in QUICK for s in family.scenarios() if hash(s) not in every]
+    assert len(every) >= 300_000
 
 
 def test_the_quick_scope_is_large_enough() -> None:
@@ -67,14 +149,34 @@ def test_every_scenario_can_be_written_and_read() -> None:
 
 @pytest.mark.parametrize("family", QUICK, ids=lambda f: f.name)
 def test_the_variants_agree_on_a_sample(family: Family) -> None:
-    for s in islice(family.scenarios(), 3, None, 211):
+    agree(family, 211)
+
+
+@pytest.mark.parametrize("name", FULL_COUNTS)
+def test_the_variants_agree_on_a_sample_of_the_full_scope(name: str) -> None:
+    agree(exhaustive(full())[name], 911)
+
+
+def agree(family: Family, stride: int) -> None:
+    for s in islice(family.scenarios(), 3, None, stride):
         assert observe(run(s, v12.VARIANT)) == observe(run(s, reviewed.VARIANT))
 
 
-def test_the_full_scope_contains_every_pair_of_places() -> None:
-    full = {family.name: family for family in small_scope.full_families(0)}
-    assert sum(1 for _ in full["two deviating pages"].scenarios()) == 28 * len(SMALL) ** 2
-    assert sum(1 for _ in full["maps over .aoz"].scenarios()) == 4**8
+def test_every_direct_attempt_at_16_is_aligned_and_inside() -> None:
+    attempts = [d for d in drivers(Geometry(ptes=16)) if d.kind is DriverKind.DIRECT]
+    places = {(d.order, d.offset) for d in attempts}
+    assert places == {(4, 0), (3, 0), (3, 8), (2, 0), (2, 4), (2, 8), (2, 12)}
+    assert len(attempts) == len(set(attempts)) == 4 * len(places)
+
+
+def test_every_limit_of_the_covering_set_is_one_of_four() -> None:
+    factors = Factors(Geometry(ptes=8), tuple(SMALL), 1)
+    family = covering_family("some", factors, 2, 0)
+    for s in family.scenarios():
+        pages = s.vmas[0].pages
+        for letters, limit in ((".z", s.tunables.max_ptes_none), ("wvyq", s.tunables.max_ptes_swap), ("stS", s.tunables.max_ptes_shared)):
+            n = sum(letter in letters for letter in pages)
+            assert limit in (0, n - 1, n, 7)
 
 
 def test_a_hypothesis_family_has_its_count() -> None:

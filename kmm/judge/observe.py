@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from operator import attrgetter
 from typing import Final, TypeAlias
 
@@ -64,6 +65,10 @@ class Observation:
 
     def canonical(self) -> bytes:
         """Bytes that are equal exactly when two observations are."""
+        return self._canonical
+
+    @cached_property
+    def _canonical(self) -> bytes:
         return repr(_values(self)).encode("ascii", "backslashreplace")
 
 

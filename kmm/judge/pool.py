@@ -7,6 +7,7 @@ depend on the number of workers.
 from __future__ import annotations
 
 import faulthandler
+import gc
 import mmap
 import os
 import pickle
@@ -157,6 +158,7 @@ def _in_worker(work: Callable[[Beat], object], shared: mmap.mmap, result: Connec
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _silence()
+        gc.disable()  # a worker lives for one task, and what its runs leave behind goes with it
         _tick(shared, parent)
         result.send_bytes(pickle.dumps((True, work(lambda position: _BEAT.pack_into(shared, 0, position, 0)))))
     except BaseException:

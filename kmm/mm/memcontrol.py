@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from kmm.kernel import current
 from kmm.kernel.access import ONCE, PLAIN, Field, Shared
 from kmm.mm import system
 from kmm.mm.folio import Folio, folio_nr_pages
 from kmm.mm.mm_types import MmStruct
+
+_memcg: Final = Folio.memcg
 
 
 class MemCgroup(Shared):
@@ -38,20 +42,20 @@ def mem_cgroup_charge(folio: Folio, mm: MmStruct) -> bool:
     if this.charges in this.injected.charge:
         return False
     current.machine.fetch_add(mm.memcg, MemCgroup.usage, folio_nr_pages(folio))
-    current.machine.write(folio, Folio.memcg, mm.memcg, PLAIN)
+    current.machine.write(folio, _memcg, mm.memcg, PLAIN)
     return True
 
 
 def mem_cgroup_uncharge(folio: Folio) -> None:
     """Give the folio's charge back."""
-    memcg = current.machine.read(folio, Folio.memcg, PLAIN)
+    memcg = current.machine.read(folio, _memcg, PLAIN)
     if memcg is not None:
         current.machine.fetch_add(memcg, MemCgroup.usage, -folio_nr_pages(folio), ONCE)
-        current.machine.write(folio, Folio.memcg, None, PLAIN)
+        current.machine.write(folio, _memcg, None, PLAIN)
 
 
 def count_memcg_folio_events(folio: Folio, name: str, nr: int) -> None:
     """Count an event in the folio's cgroup."""
-    memcg = current.machine.read(folio, Folio.memcg, PLAIN)
+    memcg = current.machine.read(folio, _memcg, PLAIN)
     if memcg is not None:
         memcg.events[name] = memcg.events.get(name, 0) + nr

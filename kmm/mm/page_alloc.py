@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from kmm.kernel import current
 from kmm.kernel.access import ONCE
 from kmm.kernel.locks import might_sleep
@@ -11,6 +13,9 @@ from kmm.mm.deferred_split import folio_unqueue_deferred_split
 from kmm.mm.folio import Folio, PG_lru, folio_clear_flag, folio_test_anon, folio_test_lru
 from kmm.mm.memcontrol import mem_cgroup_uncharge
 from kmm.mm.vmstat import mod_mthp_stat
+
+_mapcount: Final = Folio.mapcount
+_refcount: Final = Folio.refcount
 
 
 def __folio_alloc(gfp: str, order: int, preferred_nid: int, nodemask: frozenset[int]) -> Folio | None:
@@ -48,7 +53,7 @@ def folio_put(folio: Folio) -> None:
 
 def folio_put_refs(folio: Folio, refs: int) -> None:
     """Drop ``refs`` references; the last one frees the folio."""
-    left = current.machine.fetch_add(folio, Folio.refcount, -refs) - refs
+    left = current.machine.fetch_add(folio, _refcount, -refs) - refs
     if left == 0:
         __folio_put(folio)
     elif left < 0:
@@ -64,7 +69,7 @@ def __folio_put(folio: Folio) -> None:
         mod_mthp_stat(folio.order, "nr_anon", -1)
     mem_cgroup_uncharge(folio)
     page_table_check.folio_freed(folio)
-    if current.machine.read(folio, Folio.mapcount, ONCE):
+    if current.machine.read(folio, _mapcount, ONCE):
         current.machine.report("DEBUG_VM", f"bad page: {folio.name} is freed while it is mapped")
     folio.freed_by = "folio_put"
     for page in folio.pages:

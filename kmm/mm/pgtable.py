@@ -82,6 +82,9 @@ class PmdSlot(Shared):
         return self.label
 
 
+_val: Final = PmdSlot.val
+
+
 class PmdPage(Shared):
     """A page of PMD entries; the model has one entry a page.
 
@@ -173,7 +176,7 @@ def mk_zero_pte(prot: pgprot_t) -> pte_t:
 
 def pmdp_get(pmd: PmdSlot) -> pmd_t:
     """Read a slot."""
-    return current.machine.read(pmd, PmdSlot.val, ONCE)
+    return current.machine.read(pmd, _val, ONCE)
 
 
 pmdp_get_lockless = pmdp_get
@@ -181,7 +184,7 @@ pmdp_get_lockless = pmdp_get
 
 def set_pmd(pmd: PmdSlot, value: pmd_t) -> None:
     """Store into a slot."""
-    current.machine.write(pmd, PmdSlot.val, value, ONCE)
+    current.machine.write(pmd, _val, value, ONCE)
 
 
 def pmd_clear(pmd: PmdSlot) -> None:
@@ -191,7 +194,7 @@ def pmd_clear(pmd: PmdSlot) -> None:
 
 def pmd_populate(mm: MmStruct, pmd: PmdSlot, pgtable: PtePage) -> None:
     """Let the slot lead to a table: a plain store, no accounting, no barrier."""
-    current.machine.write(pmd, PmdSlot.val, pfn_pmd(pgtable.pfn, KERNPG_TABLE), PLAIN)
+    current.machine.write(pmd, _val, pfn_pmd(pgtable.pfn, KERNPG_TABLE), PLAIN)
 
 
 def pmd_pgtable(pmd: pmd_t) -> PtePage:
@@ -302,7 +305,7 @@ def flush_tlb_range(vma: VmAreaStruct, start: int, end: int) -> None:
 
 def pmdp_huge_get_and_clear(mm: MmStruct, address: int, pmdp: PmdSlot) -> pmd_t:
     """Replace a slot's entry by none in one step; the value is the old one."""
-    old = current.machine.rmw(pmdp, PmdSlot.val, _pmd_none, ONCE)
+    old = current.machine.rmw(pmdp, _val, _pmd_none, ONCE)
     page_table_check.pmd_clear(old)
     return old
 

@@ -23,6 +23,7 @@ from kmm.scenario.model import (
     Tunables,
     Vma,
 )
+from kmm.scenario.states import page_states
 
 EIGHT: Final = Geometry(ptes=8)
 SIXTEEN: Final = Geometry(ptes=16, lru_batch=3)
@@ -96,6 +97,12 @@ def _deviations_read_only() -> Iterator[Scenario]:
         yield _scenario("r" * at + letter + "r" * (7 - at), driver, LENIENT, flags=("read",))
 
 
+def _states(held: bool) -> Iterator[Scenario]:
+    for state in page_states(held=held):
+        vma = Vma(pages="e" + "a" * 7, flags=_ARMED if state.uffd_wp else ("read", "write"))
+        yield Scenario(geometry=EIGHT, tunables=LENIENT, vmas=(vma,), letters=(("e", state),), driver=KHUGEPAGED)
+
+
 def _pairs(places: Iterable[tuple[int, int]], driver: Driver) -> Iterator[Scenario]:
     for (i, j), first, second in product(places, LETTERS, LETTERS):
         pages = "a" * i + first + "a" * (j - i - 1) + second + "a" * (7 - j)
@@ -153,7 +160,7 @@ def _configs() -> Iterator[Scenario]:
 
 
 def _without_pages() -> Iterator[Scenario]:
-    for driver in (*DRIVERS, *ATTEMPTS):
+    for driver in (KHUGEPAGED, MADVISE, *ATTEMPTS):
         for pmd in ("none", "absent", "huge"):
             yield attrs.evolve(_scenario("." * 8, driver), pmd=pmd)
         for letter in ".z":
@@ -202,19 +209,47 @@ def _map_families(letters: int) -> tuple[Family, ...]:
     return tuple(families)
 
 
-def _common() -> tuple[Family, ...]:
-    at_8 = "8 pages"
-    mixed = f"{len(MIXED)} mixed maps of {at_8} under {len(DRIVERS)} drivers"
-    return (
-        _family("failures", f"every injected failure in {mixed}", _failures),
-        _family("events", f"every event at every sleeping point, the first two times, in {mixed}", _events),
-        _family("limits", f"every max_ptes_none with four limits of swap and shared in {len(MIXED)} mixed maps of {at_8}", _tunables),
-        _family("switches", "every combination of the order switches, the global switch, defrag and advice, under every driver", _enables),
-        _family("configurations", f"every configuration in {mixed}", _configs),
-        _family("no table", "every driver where there is no table, a huge page, or no anon_vma", _without_pages),
-        _family("counts", f"direct attempts with other referenced and unmapped counts in {len(MIXED)} mixed maps of {at_8}", _counted),
-        _family("quads", "every map of 16 pages made of four out of seven blocks, under khugepaged with three sets of orders", _quads),
+def _one_deviating_page() -> Family:
+    batches = (attrs.evolve(EIGHT, lru_batch=1), attrs.evolve(EIGHT, lru_batch=3), EIGHT)
+    return _family(
+        "one deviating page",
+        "every letter at every place of 8 private pages, under every driver and attempt, with LRU batches of 1, 3 and 31",
+        lambda: _deviations(batches, (KHUGEPAGED, MADVISE, *ATTEMPTS)),
     )
+
+
+def _common() -> tuple[Family, ...]:
+    maps = f"the maps {' '.join(MIXED)}"
+    mixed = f"{maps}, under khugepaged, MADV_COLLAPSE and {len(DRIVERS) - 2} direct attempts"
+    everything = (
+        f"{len(_WRITES)} sysfs writes, munmap, replace_vma whole and from page 4, free_table, exit, prctl, pin and zap of pages 0 and 5"
+    )
+    return (
+        _family("failures", f"the first to third allocation and charge, and every page read or swapped in, failing in {mixed}", _failures),
+        _family("events", f"{everything}, each before the first and second passing of every sleeping point, in {mixed}", _events),
+        _family(
+            "limits",
+            f"max_ptes_none 0 to 7, max_ptes_swap and max_ptes_shared 0, 1, 2 and 7, with orders 2, 3 or both, in {maps}, under khugepaged",
+            _tunables,
+        ),
+        _family(
+            "switches",
+            "every combination of both order switches, the global switch, defrag with shrink_underused and the VMA's advice, in the maps "
+            f"aaaaaaaa aaaa...., under khugepaged, MADV_COLLAPSE and {len(DRIVERS) - 2} direct attempts",
+            _enables,
+        ),
+        _family("configurations", f"every configuration in {mixed}", _configs),
+        _family("no table", "every driver where there is no table, no PMD page, a huge page, or no anon_vma", _without_pages),
+        _family("counts", f"every direct attempt with referenced 0, 1 and 8 and unmapped 0 and 1 in {maps}", _counted),
+        _family(
+            "quads",
+            f"every map of 16 pages made of four out of {' '.join(_QUADS)}, under khugepaged with the orders 2 3 4, 2 4 and 3",
+            _quads,
+        ),
+    )
+
+
+_ANY_STATE: Final = "a page of every state that can exist (nodes 0 and 1, orders 0, 2 and 3) before 7 private pages, under khugepaged,"
 
 
 def quick_families(seed: int) -> tuple[Family, ...]:
@@ -222,18 +257,14 @@ def quick_families(seed: int) -> tuple[Family, ...]:
 
     :param seed: breaks ties in the covering sets
     """
-    batches = (attrs.evolve(EIGHT, lru_batch=1), attrs.evolve(EIGHT, lru_batch=3), EIGHT)
     return (
-        _family(
-            "one deviating page",
-            "every letter at every place of 8 private pages, under every driver and attempt, with LRU batches of 1, 3 and 31",
-            lambda: _deviations(batches, (KHUGEPAGED, MADVISE, *ATTEMPTS)),
-        ),
+        _one_deviating_page(),
         _family(
             "two deviating pages",
-            "every two letters at three pairs of places of 8 private pages, under khugepaged",
+            "every two letters at the places 0 and 7, 1 and 2, 3 and 4 of 8 private pages, under khugepaged",
             lambda: _pairs(((0, 7), (1, 2), (3, 4)), KHUGEPAGED),
         ),
+        _family("one page of any state", f"{_ANY_STATE} of those that nobody holds", lambda: _states(held=False)),
         *_common(),
         *(family for family in _map_families(3) if family.name != "maps over .w2"),
         covering_family("pairs of factors", Factors(EIGHT, LETTERS, 2), 2, seed),
@@ -246,30 +277,28 @@ def full_families(seed: int) -> tuple[Family, ...]:
     :param seed: breaks ties in the covering sets
     """
     places = [(i, j) for j in range(8) for i in range(j)]
+    two = "every two letters at every two places of 8 private pages, under"
     return (
-        *quick_families(seed)[:1],
-        _family(
-            "two deviating pages",
-            "every two letters at every two places of 8 private pages, under khugepaged",
-            lambda: _pairs(places, KHUGEPAGED),
-        ),
-        _family(
-            "two deviating pages, MADV_COLLAPSE",
-            "every two letters at every two places of 8 private pages, under MADV_COLLAPSE",
-            lambda: _pairs(places, MADVISE),
-        ),
-        *_common(),
-        *_map_families(4),
+        _one_deviating_page(),
+        _family("two deviating pages", f"{two} khugepaged", lambda: _pairs(places, KHUGEPAGED)),
+        _family("two deviating pages, MADV_COLLAPSE", f"{two} MADV_COLLAPSE", lambda: _pairs(places, MADVISE)),
         _family(
             "one deviating page of 16",
-            "every letter at every place of 16 private pages, under every driver and attempt",
+            "every letter at every place of 16 private pages, under every driver and attempt, with an LRU batch of 3",
             _deviations_16,
         ),
         _family(
             "one deviating page, read-only",
-            "every letter of a read-only VMA at every place of 8 private pages in one, under every driver and attempt",
+            "every letter that a read-only VMA takes at every place of 8 private pages in one, under every driver and attempt",
             _deviations_read_only,
         ),
+        _family(
+            "one page of any state",
+            f"{_ANY_STATE} held by somebody (a pin, the lock, an LRU batch, off the LRU) or not",
+            lambda: _states(held=True),
+        ),
+        *_common(),
+        *_map_families(4),
         covering_family("pairs of factors", Factors(EIGHT, LETTERS, 2), 2, seed),
         covering_family("pairs of factors, 16 PTEs", Factors(SIXTEEN, LETTERS_16, 2), 2, seed),
         covering_family("triples of factors", Factors(EIGHT, FEW_LETTERS, 1), 3, seed),
