@@ -294,7 +294,7 @@ def full_families(seed: int) -> tuple[Family, ...]:
         ),
         _family(
             "one page of any state",
-            f"{_ANY_STATE} held by somebody (a pin, the lock, an LRU batch, off the LRU) or not",
+            f"{_ANY_STATE} pinned, locked, batched or off the LRU, or not",
             lambda: _states(held=True),
         ),
         *_common(),
