@@ -249,7 +249,13 @@ def _common() -> tuple[Family, ...]:
     )
 
 
-_ANY_STATE: Final = "a page of every state that can exist (nodes 0 and 1, orders 0, 2 and 3) before 7 private pages, under khugepaged,"
+def _any_state(*, held: bool) -> Family:
+    which = "pinned, locked, batched or off the LRU, or not" if held else "held by nobody"
+    return _family(
+        "one page of any state",
+        f"a page of every state that can exist ({which}, nodes 0 and 1, orders 0, 2 and 3) before 7 private pages, under khugepaged",
+        lambda: _states(held),
+    )
 
 
 def quick_families(seed: int) -> tuple[Family, ...]:
@@ -264,7 +270,7 @@ def quick_families(seed: int) -> tuple[Family, ...]:
             "every two letters at the places 0 and 7, 1 and 2, 3 and 4 of 8 private pages, under khugepaged",
             lambda: _pairs(((0, 7), (1, 2), (3, 4)), KHUGEPAGED),
         ),
-        _family("one page of any state", f"{_ANY_STATE} of those that nobody holds", lambda: _states(held=False)),
+        _any_state(held=False),
         *_common(),
         *(family for family in _map_families(3) if family.name != "maps over .w2"),
         covering_family("pairs of factors", Factors(EIGHT, LETTERS, 2), 2, seed),
@@ -292,11 +298,7 @@ def full_families(seed: int) -> tuple[Family, ...]:
             "every letter that a read-only VMA takes at every place of 8 private pages in one, under every driver and attempt",
             _deviations_read_only,
         ),
-        _family(
-            "one page of any state",
-            f"{_ANY_STATE} pinned, locked, batched or off the LRU, or not",
-            lambda: _states(held=True),
-        ),
+        _any_state(held=True),
         *_common(),
         *_map_families(4),
         covering_family("pairs of factors", Factors(EIGHT, LETTERS, 2), 2, seed),
