@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
+from kmm.scenario.errors import BadInputError
 
-class CaptureError(Exception):
-    """A process that cannot be captured.
 
-    :param problem: what is wrong, one clause
-    :param remedy: what to do about it, one clause
-    """
-
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(problem, remedy)
-        self.problem = problem
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"{self.problem}; {self.remedy}"
+class CaptureError(BadInputError):
+    """A process that cannot be captured."""

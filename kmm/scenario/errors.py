@@ -1,14 +1,14 @@
-"""The errors that a bad scenario gives."""
+"""The errors that bad input gives."""
 
 from __future__ import annotations
 
 
-class ScenarioError(ValueError):
-    """A scenario that cannot exist.
+class BadInputError(ValueError):
+    """Something that the user gave cannot be used; one line says what, where and what to do.
 
     :param problem: what is wrong, one clause
     :param remedy: what to do about it, one clause
-    :param where: file and line, or the part of the scenario; may be filled in later
+    :param where: file, file and line, or the name that was asked for; may be empty
     """
 
     def __init__(self, problem: str, remedy: str, where: str = "") -> None:
@@ -20,6 +20,10 @@ class ScenarioError(ValueError):
     def __str__(self) -> str:
         at = f"{self.where}: " if self.where else ""
         return f"{at}{self.problem}; {self.remedy}"
+
+
+class ScenarioError(BadInputError):
+    """A scenario that cannot exist. The place may be filled in later."""
 
     def at(self, where: str) -> ScenarioError:
         """The same error with a place, unless it has one."""
