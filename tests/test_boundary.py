@@ -12,17 +12,11 @@ import pytest
 
 from kmm.cli.main import main
 from kmm.kernel.report import CHECKS
-from kmm.mm.folio import PG_swapbacked
-from kmm.mm.khugepaged.alloc import collapse_scan_abort
-from kmm.mm.khugepaged.types import CollapseControl
-from kmm.scenario.alphabet import ALPHABET
+from kmm.mm.geometry import RECLAIM_DISTANCE, node_distance
 from kmm.scenario.boundary import AREAS, BOUNDARY, SCHEMA
-from kmm.scenario.build import build
 from kmm.scenario.errors import ScenarioError
-from kmm.scenario.model import EVENT_OPS, VMA_FLAGS, Config
+from kmm.scenario.model import EVENT_OPS, Config
 from kmm.scenario.page import Kind, PageState
-from refactors import v12
-from tests.helpers import make
 
 DOC = Path(__file__).parent.parent / "docs" / "boundary.md"
 KEYS = [gap.key for gap in BOUNDARY]
@@ -77,26 +71,14 @@ def test_the_page_lists_every_entry() -> None:
 
 
 def test_configuration_has_none_of_the_switches_that_are_left_out() -> None:
-    assert {field.name for field in attrs.fields(Config)} == {"debug_vm", "split_ptlocks", "tlb", "arch"}
-    assert {"highpte", "pt-reclaim", "sparsemem", "architecture"} <= set(KEYS)
+    assert {field.name for field in attrs.fields(Config)} == {
+        "arch", "debug_vm", "highpte", "pt_reclaim", "sparsemem_vmemmap", "split_ptlocks", "tlb"
+    }  # fmt: skip
 
 
-def test_vma_flags_are_those_of_the_entry() -> None:
-    assert sorted(re.findall(r"[a-z_]+", model("vma-flags").replace(" and ", " "))) == sorted(VMA_FLAGS)
-
-
-def test_entries_are_those_of_the_entry() -> None:
-    assert {kind.value for kind in Kind} == {"none", "zero", "present", "swap"}
-    with pytest.raises(ScenarioError):
-        PageState(kind=Kind.ZERO, dirty=True)
+def test_large_folios_are_never_in_the_swap_cache() -> None:
     with pytest.raises(ScenarioError, match="large folios in the swap cache"):
         PageState(kind=Kind.PRESENT, order=2, swapcache=True)
-
-
-def test_one_vma() -> None:
-    s = make("aaaaaaaa")
-    with pytest.raises(ScenarioError, match="2 VMAs"):
-        attrs.evolve(s, vmas=s.vmas * 2)
 
 
 def test_nobody_forks_or_reclaims() -> None:
@@ -107,16 +89,6 @@ def test_no_sanitizer_for_concurrency() -> None:
     assert "KCSAN" not in CHECKS
 
 
-@pytest.mark.parametrize("letter", sorted(ALPHABET))
-def test_every_folio_is_backed_by_swap_and_no_secondary_mmu_is_young(letter: str) -> None:
-    order = ALPHABET[letter].order
-    flags = ("read", "uffd_wp", "write")
-    world = build(make(letter * max(8, 1 << order), flags=flags), v12.VARIANT)
-    assert all(folio._flags & PG_swapbacked for folio in world.system.folios)
-    assert not any(mm.secondary_young for mm in world.system.mms)
-
-
-def test_node_reclaim_is_off() -> None:
-    cc = CollapseControl(is_khugepaged=True)
-    cc.node_load = [1, 1, 1, 1]
-    assert not any(collapse_scan_abort(nid, cc) for nid in range(4))
+def test_nodes_are_near_in_pairs() -> None:
+    near = {(a, b) for a in range(4) for b in range(4) if node_distance(a, b) <= RECLAIM_DISTANCE}
+    assert near == {(a, b) for pair in ((0, 1), (2, 3)) for a in pair for b in pair}

@@ -23,7 +23,7 @@ VALID = [
     for row in product(*map(range, SIZES))
     if not (row[0] == 1 and row[2] == 2) and not (row[1] == row[2] == 0 and row[3] == 1) and 1 in row[1:]
 ]
-HOLES, SWAPPED, SHARED = ".z", "wvyq", "stS"
+HOLES, SWAPPED, SHARED = ".zZ", "wvyqMHgPUD", "stSK"
 
 
 def has(row: tuple[int, ...], values: Mapping[int, int]) -> bool:
@@ -80,7 +80,7 @@ def test_the_letters_must_allow_every_limit() -> None:
 
 def labels(s: Scenario) -> dict[str, list[object]]:
     """The factors of a scenario and the values that it has, read from the scenario alone."""
-    t, c, g, pages = s.tunables, s.config, s.geometry, s.vmas[0].pages
+    t, c, g, pages = s.tunables, s.config, s.geometry, s.pages
     out: dict[str, list[object]] = {f"page {i}": [letter] for i, letter in enumerate(pages)}
     for name, letters in (("none", HOLES), ("swap", SWAPPED), ("shared", SHARED)):
         n = sum(letter in letters for letter in pages)
@@ -89,6 +89,9 @@ def labels(s: Scenario) -> dict[str, list[object]]:
     out |= {f"order {order}": [mode] for order, mode in enumerate(t.hugepages, 2)}
     out |= {"enabled": [t.enabled], "defrag": [t.defrag], "shrink": [t.shrink_underused], "batch": [g.lru_batch]}
     out |= {"debug_vm": [c.debug_vm], "locks": [c.split_ptlocks], "tlb": [c.tlb], "arch": [c.arch]}
+    out |= {"highpte": [c.highpte], "pt_reclaim": [c.pt_reclaim], "vmemmap": [c.sparsemem_vmemmap], "page_size": [g.page_size]}
+    out |= {"node_reclaim": [t.node_reclaim], "prctl": [s.thp_disable], "room": [s.memcg_room], "deposited": [s.deposited]}
+    out |= {"layout": [(len(s.vmas), s.vmas[0].before)]}
     return out | {"driver": [s.driver], "flags": [s.vmas[0].flags], "disturbance": [(s.failures, s.events)]}
 
 
@@ -96,9 +99,11 @@ def expected_sizes(ptes: int, letters: int, times: int) -> dict[str, int]:
     """How many values each factor has, by the words of the design."""
     orders = ptes.bit_length() - 2
     attempts = sum(ptes >> order for order in range(2, orders + 2)) * 2 * 2
-    operations = orders + 4 + 5 + 5
-    disturbances = 1 + 2 * times + 3 * ptes + operations * len(POINTS) * times
+    operations = orders + 4 + 6 + 5
+    disturbances = 1 + 2 * times + 4 * ptes + operations * len(POINTS) * times
     switches = {"enabled": 3, "defrag": 2, "shrink": 2, "batch": 3, "debug_vm": 2, "locks": 2, "tlb": 2, "arch": 2}
+    switches |= {"highpte": 2, "pt_reclaim": 2, "vmemmap": 2, "page_size": 2, "node_reclaim": 2}
+    switches |= {"prctl": 3, "room": 4, "deposited": 2, "layout": 3}
     limits = dict.fromkeys(("none", "swap", "shared"), 4)
     pages = {f"page {i}": letters for i in range(ptes)}
     modes = {f"order {order}": 4 for order in range(2, orders + 2)}

@@ -12,7 +12,7 @@ import pytest
 from kmm.judge.minimise import minimise, size
 from kmm.judge.pair import judge_pair
 from kmm.judge.recut import recuts
-from kmm.scenario.model import Driver, DriverKind, Event, Failure, Geometry, Scenario, Tunables, Vma
+from kmm.scenario.model import GAP, Driver, DriverKind, Event, Failure, Geometry, Scenario, Tunables, Vma
 from kmm.scenario.page import Kind, PageState
 from kmm.scenario.strategies import generate
 from tests.helpers import direct, make
@@ -23,15 +23,18 @@ Predicate = Callable[[Scenario], bool]
 
 def pages(s: Scenario) -> str:
     """The map."""
-    return s.vmas[0].pages
+    return s.pages
 
 
 def without_one(s: Scenario) -> list[Scenario]:
     """``s`` without one page state, event or failure."""
-    vma = s.vmas[0]
-    maps = [vma.pages[:i] + "." + vma.pages[i + 1 :] for i, letter in enumerate(vma.pages) if letter != "."]
     return [
-        *(attrs.evolve(s, vmas=(attrs.evolve(vma, pages=each),)) for each in maps),
+        *(
+            attrs.evolve(s, vmas=(*s.vmas[:n], attrs.evolve(vma, pages=vma.pages[:i] + "." + vma.pages[i + 1 :]), *s.vmas[n + 1 :]))
+            for n, vma in enumerate(s.vmas)
+            for i, letter in enumerate(vma.pages)
+            if letter != "."
+        ),
         *(attrs.evolve(s, events=s.events[:i] + s.events[i + 1 :]) for i in range(len(s.events))),
         *(attrs.evolve(s, failures=s.failures[:i] + s.failures[i + 1 :]) for i in range(len(s.failures))),
     ]
@@ -97,8 +100,8 @@ def test_a_scenario_without_a_difference() -> None:
 
 
 PREDICATES: list[Predicate] = [
-    lambda s: sum(s.alphabet()[c].kind is Kind.PRESENT for c in pages(s)) >= 3,
-    lambda s: any(s.alphabet()[c].young for c in pages(s)) and (not s.events or s.tunables.max_ptes_none > 0),
+    lambda s: sum(s.alphabet()[c].kind is Kind.PRESENT for c in pages(s) if c != GAP) >= 3,
+    lambda s: any(s.alphabet()[c].young for c in pages(s) if c != GAP) and (not s.events or s.tunables.max_ptes_none > 0),
     lambda s: hash((pages(s).count("a"), len(s.events))) % 3 != 1,
     lambda s: len(set(pages(s))) >= 2 or s.driver.order is not None,
 ]

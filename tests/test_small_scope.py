@@ -19,32 +19,53 @@ from kmm.scenario.alphabet import ALPHABET
 from kmm.scenario.errors import ScenarioError
 from kmm.scenario.factors import Factors, covering_family, drivers
 from kmm.scenario.families import Family, distinct, hypothesis_family
-from kmm.scenario.model import POINTS, DriverKind, Geometry
+from kmm.scenario.model import POINTS, VMA_FLAGS, DriverKind, Geometry
 from kmm.scenario.page import Kind, Lru, PageState
 from kmm.scenario.run import run
-from kmm.scenario.states import page_states
+from kmm.scenario.states import MARKS, page_states
 from kmm.scenario.toml import canonical_bytes, parse, render
 from refactors import reviewed, v12
 
 QUICK = small_scope.quick_families(0)
 SMALL = [letter for letter in ALPHABET if 1 << ALPHABET[letter].order <= 8]
 AT_16 = [letter for letter in ALPHABET if 1 << ALPHABET[letter].order <= 16]
-READ_ONLY = ".zrnstwvyhS"
+READ_ONLY = ".zrnstwvyhSNHgP"
+
+# Bits of a present page of node 0: young, dirty, soft-dirty, referenced; and how it is shared, writable and write-protected.
+BITS, ACCESS = 2**4, 11
+ENTRIES = 6 + 2**2 + 5 * 2**3 + ACCESS * 2**3 * 2 + 5 * 2**3 + 5 * 2
+
+
+def marked(small: int, swapcache: int, large: int, off_batch: int) -> int:
+    """KSM, lazyfree, mlocked, PROT_NONE, young in a secondary MMU: out of so many ways to hold a folio."""
+    every = small + swapcache + large
+    return 4 * 2 * 2**3 * small + BITS * (ACCESS * (small + large) + ACCESS * off_batch + (ACCESS - 1) * every + ACCESS * every)
+
 
 # The factors of each sentence, multiplied.
 COUNTS = {
     "one deviating page": 3 * (2 + 3 * 2 * 2) * len(SMALL) * 8,
     "two deviating pages": 3 * len(SMALL) ** 2,
-    "one page of any state": 1 + 2 + 5 * 2**3 + 11 * 2**5 * (2 + 1 + 1),
+    "one page of any state": ENTRIES + ACCESS * BITS * 4 * 2 + marked(1, 1, 2, 4),
     "failures": (2 * 3 + 3 * 8) * 8 * 5,
-    "events": (7 + 5 + 5) * len(POINTS) * 2 * 8 * 5,
+    "events": (7 + 6 + 5) * len(POINTS) * 2 * 8 * 5,
     "limits": 8 * 4 * 4 * 8 * 3,
     "switches": 4**2 * 3 * 2 * 3 * 5 * 2,
-    "configurations": 2**4 * 8 * 5,
-    "no table": (2 + 12) * (3 + 2),
+    "configurations": 2**7 * 8,
+    "no table": (2 + 12) * (5 + 3),
+    "deposited tables": 2 * 8 * 5,
+    "64 KiB pages": len(SMALL) * 8,
+    "VMA edges": (4 + 7 * 2 + 7 * 2 + 21) * 8 * 5,
+    "two VMAs": (7 + 6) * 8 * 5,
+    "VMA flags": ((len(VMA_FLAGS) - 2) * 4 + 2 + 1) * 5,
+    "process switches": 3 * 2 * 8 * 5,
+    "cgroup limits": 10 * 8 * 5,
+    "nodes": 3**4 * 2 * 2,
+    "migrations": 4 * 4 * 5,
     "counts": 12 * 3 * 2 * 8,
     "quads": 7**4 * 3,
     "maps over .ao": 3**8,
+    "maps over aKZ": 3**8,
     "maps over asw": 3**8,
     "maps over rn.": 3**8,
     "maps over au.": 3**8,
@@ -52,10 +73,11 @@ COUNTS = {
 FULL_COUNTS = {
     "two deviating pages": 28 * len(SMALL) ** 2,
     "two deviating pages, MADV_COLLAPSE": 28 * len(SMALL) ** 2,
-    "one page of any state": 1 + 2 + 5 * 2**3 + 11 * 2**5 * 2**2 * (2 * 3 + 2 * 2),
+    "one page of any state": ENTRIES + ACCESS * BITS * 2 * 2**2 * (2 * 3 + 2 * 2) + marked(12, 12, 2 * 8, 4 * 8),
+    "configurations": 2**7 * 8 * 5,
     "one deviating page of 16": (2 + 7 * 2 * 2) * len(AT_16) * 16,
     "one deviating page, read-only": (2 + 3 * 2 * 2) * len(READ_ONLY) * 8,
-    **{f"maps over {letters}": 4**8 for letters in (".aoz", "asw2", ".w2s", "rn.s", "au.q")},
+    **{f"maps over {letters}": 4**8 for letters in (".aoz", "aKZF", "agMH", "asw2", ".w2s", "rn.s", "au.q")},
 }
 
 
@@ -86,29 +108,16 @@ def test_the_full_count_is_that_of_the_sentence(name: str) -> None:
 def test_every_page_state_that_can_exist_is_there() -> None:
     """Recounted by trying all, those that cannot exist included."""
     either = (False, True)
+    bits = ("young", "dirty", "write", "exclusive", "uffd_wp", "soft_dirty", "swapcache")
     found = set()
-    for kind, mapped_by, order, node, pins, lru in product(Kind, range(4), (0, 2, 3), (0, 1), (0, 1), Lru):
-        for young, dirty, write, exclusive, uffd_wp, soft_dirty, swapcache, locked, referenced in product(either, repeat=9):
-            with suppress(ScenarioError):
-                found.add(
-                    PageState(
-                        kind=kind,
-                        young=young,
-                        dirty=dirty,
-                        write=write,
-                        exclusive=exclusive,
-                        uffd_wp=uffd_wp,
-                        soft_dirty=soft_dirty,
-                        swapcache=swapcache,
-                        order=order,
-                        mapped_by=mapped_by,
-                        pins=pins,
-                        locked=locked,
-                        lru=lru,
-                        referenced=referenced,
-                        node=node,
-                    )
-                )
+    for kind, mapped_by, node, *values in product(Kind, range(4), (0, 1), *[either] * len(bits)):
+        entry = {"mapped_by": mapped_by, "node": node, **dict(zip(bits, values, strict=True))}
+        folios = product((0, 2, 3), (0, 1), Lru, either, either) if kind is Kind.PRESENT else [(0, 0, Lru.LIST, False, False)]
+        for order, pins, lru, locked, referenced in folios:
+            folio = {"order": order, "pins": pins, "lru": lru, "locked": locked, "referenced": referenced}
+            for mark in ("", *MARKS) if node == 0 else ("",):
+                with suppress(ScenarioError):
+                    found.add(PageState(kind=kind, **entry, **folio, **({mark: True} if mark else {})))  # type: ignore[arg-type]
     assert set(page_states(held=True)) == found
     assert set(page_states(held=False)) == {page for page in found if (page.pins, page.locked, page.lru) == (0, False, Lru.LIST)}
 
@@ -173,8 +182,9 @@ def test_every_limit_of_the_covering_set_is_one_of_four() -> None:
     factors = Factors(Geometry(ptes=8), tuple(SMALL), 1)
     family = covering_family("some", factors, 2, 0)
     for s in family.scenarios():
-        pages = s.vmas[0].pages
-        for letters, limit in ((".z", s.tunables.max_ptes_none), ("wvyq", s.tunables.max_ptes_swap), ("stS", s.tunables.max_ptes_shared)):
+        pages = s.pages
+        limits = s.tunables.max_ptes_none, s.tunables.max_ptes_swap, s.tunables.max_ptes_shared
+        for letters, limit in zip((".zZ", "wvyqMHgPUD", "stSK"), limits, strict=True):
             n = sum(letter in letters for letter in pages)
             assert limit in (0, n - 1, n, 7)
 

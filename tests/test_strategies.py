@@ -21,8 +21,24 @@ from kmm.scenario import strategies
 from kmm.scenario.alphabet import ALPHABET
 from kmm.scenario.canvas import Canvas, count_pages, fitting_letters
 from kmm.scenario.errors import ScenarioError
-from kmm.scenario.model import EVENT_OPS, FAILURE_KINDS, POINTS, Config, Driver, DriverKind, Geometry, Scenario, Tunables
+from kmm.scenario.model import (
+    EVENT_OPS,
+    FAILURE_KINDS,
+    GAP,
+    PMD_STATES,
+    POINTS,
+    THP_DISABLE,
+    VMA_FLAGS,
+    Config,
+    Driver,
+    DriverKind,
+    Geometry,
+    Scenario,
+    Tunables,
+)
 from kmm.scenario.page import Kind, PageState
+from kmm.scenario.strategies import generation
+from kmm.scenario.strategies.draw import drawn, member, pick
 from kmm.scenario.toml import canonical_bytes
 
 ROOT = Path(__file__).parent.parent
@@ -53,7 +69,8 @@ def shape(found: list[Scenario], has: Callable[[Scenario], bool]) -> float:
 @given(strategies.scenarios(BIG))
 @settings(max_examples=10)
 def test_the_largest_geometry(s: Scenario) -> None:
-    assert len(s.vmas[0].pages) == 8192
+    assert len(s.pages) == 8192
+    assert sum(len(vma.pages) for vma in s.vmas) == 8192 - s.pages.count(GAP)
 
 
 @given(st.data())
@@ -126,8 +143,8 @@ def test_painting() -> None:
 
 
 def test_fitting_letters() -> None:
-    assert "".join(sorted(fitting_letters(ALPHABET, TINY, ()))) == ".Shnrstvwyz"
-    assert set(fitting_letters(ALPHABET, TINY, ("read", "uffd_wp", "write"))) == set(ALPHABET) - set("456789")
+    assert "".join(sorted(fitting_letters(ALPHABET, TINY, ()))) == ".HNPSghnrstvwyz"
+    assert set(fitting_letters(ALPHABET, TINY, ("read", "uffd_wp", "write"))) == set(ALPHABET) - set("456789lKZi")
 
 
 GENERATED = strategies.generate(Geometry(), 500, 1)
@@ -165,7 +182,7 @@ def test_generate_is_fast() -> None:
 
 
 def test_generate_says_when_there_are_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strategies, "scenarios", lambda _geometry: st.just(GENERATED[0]))
+    monkeypatch.setattr(generation, "scenarios", lambda _geometry: st.just(GENERATED[0]))
     with pytest.raises(ScenarioError, match="only 1 distinct scenarios were found; ask for fewer"):
         strategies.generate(TINY, 2, 1)
 
@@ -188,12 +205,12 @@ def test_generate_leaves_hypothesis_as_it_was() -> None:
         ("failures", lambda s: bool(s.failures), 0.2, 0.6),
         ("no anon_vma", lambda s: not s.vmas[0].anon_vma, 0.005, 0.2),
         ("armed", lambda s: "uffd_wp" in s.vmas[0].flags, 0.05, 0.5),
-        ("nothing that stops a scan", lambda s: not set("pkxbuq") & set(s.vmas[0].pages), 0.4, 0.9),
-        ("swap", lambda s: bool(set("wvyq") & set(s.vmas[0].pages)), 0.1, 0.6),
-        ("a whole large folio", lambda s: "4" * 16 in s.vmas[0].pages, 0.02, 0.4),
-        ("part of a folio", lambda s: bool(partial(s.vmas[0].pages)), 0.05, 0.6),
-        ("mostly runs", lambda s: runs(s.vmas[0].pages) <= 16, 0.9, 1.0),
-        ("a deviating page", lambda s: bool(lone(s.vmas[0].pages)), 0.2, 0.9),
+        ("nothing that stops a scan", lambda s: not set("pkxbuqUdi") & set(s.pages), 0.4, 0.9),
+        ("swap", lambda s: bool(set("wvyq") & set(s.pages)), 0.1, 0.6),
+        ("a whole large folio", lambda s: "4" * 16 in s.pages, 0.02, 0.4),
+        ("part of a folio", lambda s: bool(partial(s.pages)), 0.05, 0.6),
+        ("mostly runs", lambda s: runs(s.pages) <= 16, 0.9, 1.0),
+        ("a deviating page", lambda s: bool(lone(s.pages)), 0.2, 0.9),
     ],
 )
 def test_what_is_generated(what: str, has: Callable[[Scenario], bool], least: float, most: float) -> None:
@@ -212,7 +229,7 @@ def lone(pages: str) -> list[int]:
 def partial(pages: str) -> list[int]:
     """Blocks that a large folio maps only in part."""
     out = []
-    for letter in sorted(set(pages)):
+    for letter in sorted(set(pages) - {GAP}):
         size = 1 << ALPHABET[letter].order
         blocks = (pages[start : start + size] for start in range(0, len(pages), size))
         out += [block for block in blocks if 0 < block.count(letter) < size]
@@ -224,20 +241,26 @@ def test_every_event_failure_point_and_pmd_state_is_generated() -> None:
     assert {e.op for s in found for e in s.events} == set(EVENT_OPS)
     assert {e.before for s in found for e in s.events} == set(POINTS)
     assert {f.kind for s in found for f in s.failures} == set(FAILURE_KINDS)
-    assert {s.pmd for s in found} == {"table", "none", "absent", "huge"}
+    assert {s.pmd for s in found} == set(PMD_STATES)
+    assert {s.thp_disable for s in found} == set(THP_DISABLE)
+    assert {s.deposited for s in found} == {0, 1, 2}
+    assert {s.memcg_room for s in found} == {None, 0, 2, 7, 8, 9}
+    assert {(len(s.vmas), bool(s.vmas[0].first), s.vmas[-1].end < 8) for s in found} >= {
+        (1, False, False), (1, True, False), (1, False, True), (2, False, False)
+    }  # fmt: skip
     assert {e.name for s in found for e in s.events} == {
         "", "enabled", "hugepages-2", "hugepages-3", "max_ptes_none", "max_ptes_swap", "max_ptes_shared"
     }  # fmt: skip
-    assert {f for s in found for f in s.vmas[0].flags} == {
-        "exec", "hugepage", "nohugepage", "read", "uffd_missing", "uffd_wp", "write"
-    }  # fmt: skip
+    assert {f for s in found for vma in s.vmas for f in vma.flags} == set(VMA_FLAGS)
 
 
 def test_failures_at_pages_hit_what_they_name() -> None:
     found = strategies.generate(TINY, 500, 0)
-    at = [(f.kind, ALPHABET[s.vmas[0].pages[f.page]].kind) for s in found for f in s.failures if f.page is not None]
+    named = [(f, s.pages[f.page]) for s in found for f in s.failures if f.page is not None]
+    at = [(f.kind, ALPHABET[letter].kind) for f, letter in named if letter != GAP]
     assert {kind for name, kind in at if name == "poison"} == {Kind.PRESENT}
     assert {kind for name, kind in at if name.startswith("swapin")} == {Kind.SWAP}
+    assert {kind for name, kind in at if name == "migration_again"} <= {Kind.MIGRATION}
 
 
 @given(st.integers(1, 10_000), st.data())
@@ -245,7 +268,7 @@ def test_failures_at_pages_hit_what_they_name() -> None:
 def test_any_member_is_drawn(size: int, data: st.DataObject) -> None:
     @st.composite
     def members(draw: st.DrawFn) -> int:
-        return strategies._member(draw, range(size))
+        return member(draw, range(size))
 
     assert 0 <= data.draw(members()) < size
 
@@ -253,26 +276,26 @@ def test_any_member_is_drawn(size: int, data: st.DataObject) -> None:
 def test_the_last_member_is_drawn() -> None:
     @st.composite
     def members(draw: st.DrawFn) -> int:
-        return strategies._member(draw, range(1000))
+        return member(draw, range(1000))
 
     assert find(members(), lambda n: n == 999, settings=settings(max_examples=100_000, database=None)) == 999
 
 
 def test_only_short_sequences_are_picked_from() -> None:
     with pytest.raises(InvalidArgument, match="100 values to pick from; give 1 to 99"):
-        strategies._sampled(range(100))
+        find(drawn(lambda draw: pick(draw, range(100))), bool)
 
 
 @st.composite
 def with_own_letters(draw: st.DrawFn) -> tuple[dict[str, PageState], Scenario]:
-    letters = {letter: draw(strategies.page_states()) for letter in "ABCD"}
+    letters = {letter: draw(strategies.page_states()) for letter in "ABCE"}
     return letters, draw(strategies.scenarios(letters=letters))
 
 
 @given(with_own_letters())
 def test_own_letters(drawn: tuple[dict[str, PageState], Scenario]) -> None:
     letters, s = drawn
-    assert s.letters == tuple((letter, letters[letter]) for letter in "ABCD" if letter in s.vmas[0].pages)
+    assert s.letters == tuple((letter, letters[letter]) for letter in "ABCE" if letter in s.pages)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +307,7 @@ def test_own_letters(drawn: tuple[dict[str, PageState], Scenario]) -> None:
         (lambda: strategies.page_maps(TINY, {"9": ALPHABET["9"]}), "no letter fits"),
         (lambda: strategies.page_maps(TINY, at=[]), "give one or more of 0 to 7"),
         (lambda: strategies.page_maps(TINY, at=[8]), "at must name pages of the table"),
-        (lambda: strategies.vmas(TINY, flags=["red"]), "are not VMA flags; give some of exec, hugepage"),
+        (lambda: strategies.vmas(TINY, flags=["red"]), "are not VMA flags; give some of dontcopy, dontdump"),
         (lambda: strategies.vmas(TINY, flags="read"), "are not VMA flags"),
         (lambda: strategies.vmas(TINY, flags=["hugepage", "nohugepage"]), "both hugepage and nohugepage; drop one"),
         (lambda: strategies.vmas(TINY, flags=["read"], letters={"a": ALPHABET["a"]}), "no letter fits"),

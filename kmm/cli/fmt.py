@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from kmm.cli.variants import SCENARIO
+
 _WOULD_CHANGE = 2
 
 
@@ -14,7 +16,7 @@ Examples:
   kmm fmt --check scenarios/*.toml
 """
 )
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=SCENARIO)
 @click.option("--check", is_flag=True, help="Change nothing; name the files that would change, and exit with 2 if there are any.")
 @click.pass_context
 def fmt(ctx: click.Context, files: tuple[str, ...], check: bool) -> None:

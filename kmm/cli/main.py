@@ -9,12 +9,15 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from kmm.cli.errors import InputError
 from kmm.scenario.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 OK: Final = 0
 INTERNAL_ERROR: Final = 1
@@ -26,11 +29,19 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "boundary": ("kmm.cli.boundary:boundary", "List what the model leaves out."),
     "capture": ("kmm.cli.capture:capture", "Read a live process's memory into scenarios."),
     "check": ("kmm.cli.check:check", "Judge whether a candidate behaves like the baseline."),
+    "completion": ("kmm.cli.completion:completion", "Print the shell completion script."),
+    "diff": ("kmm.cli.diff:diff", "Show how two variants differ, function by function."),
+    "doctor": ("kmm.cli.doctor:doctor", "Show what this machine can do, and what is missing."),
     "fmt": ("kmm.cli.fmt:fmt", "Rewrite scenario files in the canonical form."),
+    "lint": ("kmm.cli.lint:lint", "Check that variants differ only in what they declare."),
+    "new": ("kmm.cli.new:new", "Begin a variant of your own."),
     "replay": ("kmm.cli.replay:replay", "Run a counterexample again."),
     "run": ("kmm.cli.run:run", "Run one scenario and show what happened."),
 }
 """Name of each command: where it is, and its line in the help."""
+
+COMPLETION: Final = "_KMM_COMPLETE"
+"""The variable with which a shell asks for completions, by running ``kmm``."""
 
 
 class LazyGroup(click.Group):
@@ -52,9 +63,15 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        from click.shell_completion import CompletionItem
+
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return [*(CompletionItem(name, help=COMMANDS[name][1]) for name in names), *click.Command.shell_complete(self, ctx, incomplete)]
+
 
 def _show_version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
-    if asked:
+    if asked and not ctx.resilient_parsing:
         click.echo(f"kmm {importlib.metadata.version('kmm-sandbox')}")
         ctx.exit(OK)
 
@@ -78,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     :return: exit code
     """
     try:
-        code = _run(sys.argv[1:] if argv is None else list(argv))
+        code = _complete(os.environ[COMPLETION]) if COMPLETION in os.environ else _run(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
@@ -108,6 +125,14 @@ def _run(argv: list[str]) -> int:
         if stop.code is None or isinstance(stop.code, int):
             return stop.code or OK
         raise
+    return OK
+
+
+def _complete(instruction: str) -> int:
+    """Answer a shell that completes a command line."""
+    from kmm.cli.completion import answer
+
+    click.echo(answer(kmm, instruction))
     return OK
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from kmm.cli.variants import variant_errors
+from kmm.cli.variants import SCENARIO, variant_errors
 
 _NOT_AS_EXPECTED = 2
 _UNDETERMINED = 3
@@ -16,7 +16,7 @@ Examples:
   kmm replay counterexample-1f2e3d4c.toml
 """
 )
-@click.argument("file", type=click.Path())
+@click.argument("file", type=SCENARIO)
 @click.pass_context
 def replay(ctx: click.Context, file: str) -> None:
     """Run a counterexample again and explain where the two runs part.

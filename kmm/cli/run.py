@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kmm.cli.variants import load
+from kmm.cli.variants import SCENARIO, VARIANT, load
 
 if TYPE_CHECKING:
     from kmm.judge.variants import LoadedVariant
@@ -23,8 +23,14 @@ Examples:
   kmm run counterexample-1f2e3d4c.toml --variant ./mine.py
 """
 )
-@click.argument("scenario", type=click.Path())
-@click.option("--variant", default="v12", show_default=True, help="The version of the code: a name, or a path, whose code is executed.")
+@click.argument("scenario", type=SCENARIO)
+@click.option(
+    "--variant",
+    default="v12",
+    show_default=True,
+    type=VARIANT,
+    help="The version of the code: a name, or a path, whose code is executed.",
+)
 @click.pass_context
 def run(ctx: click.Context, scenario: str, variant: str) -> None:
     """Run one scenario and show what happened.

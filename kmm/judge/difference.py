@@ -21,6 +21,7 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
         "mapcount",
         "entire_mapcount",
         "flags",
+        "mlock_count",
         "index",
         "mapping",
         "swap",

@@ -10,7 +10,7 @@ import attrs
 from kmm.judge.recut import recuts
 from kmm.scenario.alphabet import ALPHABET
 from kmm.scenario.errors import ScenarioError
-from kmm.scenario.model import Config, Driver, DriverKind, Geometry, Scenario, Tunables, Vma
+from kmm.scenario.model import GAP, Config, Driver, DriverKind, Geometry, Scenario, Tunables, Vma
 
 _NOTHING: Final = "."
 _PLAIN: Final = "a"
@@ -74,9 +74,9 @@ class _Search:
         block = self.best.geometry.ptes
         while block:
             for start in range(0, self.best.geometry.ptes, block):
-                pages = self.best.vmas[0].pages
+                pages = self.best.pages
                 end = start + block
-                blank = "".join(letter if c != _NOTHING else c for c in pages[start:end])
+                blank = "".join(letter if c not in (_NOTHING, GAP) else c for c in pages[start:end])
                 for each in _with_map(self.best, pages[:start] + blank + pages[end:]):
                     self.take(each)
             block //= 2
@@ -84,7 +84,7 @@ class _Search:
 
 def size(s: Scenario) -> tuple[int, ...]:
     """How large a scenario is; what weighs most stands first."""
-    pages = s.vmas[0].pages
+    pages = s.pages.replace(GAP, "")
     empty = pages.count(_NOTHING)
     nth = sum(event.nth for event in s.events) + sum(failure.nth for failure in s.failures)
     return (
@@ -95,10 +95,11 @@ def size(s: Scenario) -> tuple[int, ...]:
         len(set(pages)),
         len(s.letters),
         s.contract != "checked",
-        s.pmd != "table",
+        (s.pmd != "table") + bool(s.deposited) + (s.thp_disable != "no") + (s.memcg_room is not None),
+        len(s.vmas) + sum((vma.start is not None) + bool(vma.before) + bool(vma.after) for vma in s.vmas),
         _KINDS.index(s.driver.kind),
         nth,
-        _set(s.driver, Driver(kind=s.driver.kind, order=s.driver.order)) + len(_odd_flags(s)) + (not s.vmas[0].anon_vma),
+        _set(s.driver, Driver(kind=s.driver.kind, order=s.driver.order)) + sum(len(_odd_flags(vma)) + (not vma.anon_vma) for vma in s.vmas),
         _set(s.geometry, Geometry(ptes=s.geometry.ptes)) + _set(s.config, Config()),
         _set(s.tunables, Tunables.default(s.geometry)) + _odd_orders(s.tunables, s.geometry),
     )
@@ -109,9 +110,9 @@ def _set(part: attrs.AttrsInstance, default: attrs.AttrsInstance) -> int:
     return sum(getattr(part, field.name) != getattr(default, field.name) for field in attrs.fields(type(part)))
 
 
-def _odd_flags(s: Scenario) -> list[str]:
+def _odd_flags(vma: Vma) -> list[str]:
     """VMA flags that are there and usually not, or not there and usually are."""
-    return sorted(set(s.vmas[0].flags) ^ set(_USUAL_FLAGS))
+    return sorted(set(vma.flags) ^ set(_USUAL_FLAGS))
 
 
 _USUAL_FLAGS: Final = ("read", "write")
@@ -131,7 +132,8 @@ def _changed(s: Scenario, **changes: object) -> Iterator[Scenario]:
 
 def _with_map(s: Scenario, pages: str) -> Iterator[Scenario]:
     used = tuple((letter, page) for letter, page in s.letters if letter in pages)
-    yield from _changed(s, vmas=(attrs.evolve(s.vmas[0], pages=pages),), letters=used)
+    vmas = tuple([attrs.evolve(vma, pages=pages[vma.first : vma.end]) for vma in s.vmas])
+    yield from _changed(s, vmas=vmas, letters=used)
 
 
 def _without(s: Scenario) -> Iterator[Scenario]:
@@ -169,11 +171,24 @@ def _settings(s: Scenario) -> Iterator[Scenario]:
         yield from _changed(s, tunables=attrs.evolve(s.tunables, hugepages=(*modes[:i], mode, *modes[i + 1 :])))
     yield from _reset(s, "config", Config())
     yield from _reset(s, "geometry", Geometry(ptes=s.geometry.ptes))
-    vma = s.vmas[0]
-    yield from _changed(s, pmd="table")
-    for flag in _odd_flags(s):
-        yield from _vma(s, attrs.evolve(vma, flags=tuple(sorted(set(vma.flags) ^ {flag}))))
-    yield from _vma(s, attrs.evolve(vma, anon_vma=True))
+    for name, usual in (("pmd", "table"), ("deposited", 0), ("thp_disable", "no"), ("memcg_room", None)):
+        yield from _changed(s, **{name: usual})
+    yield from _vmas(s)
+
+
+def _vmas(s: Scenario) -> Iterator[Scenario]:
+    """One VMA over the whole table, one VMA less, and each VMA as usual."""
+    for vma in s.vmas:
+        yield from _changed(s, vmas=(Vma(pages=s.pages.replace(GAP, _NOTHING), flags=vma.flags, anon_vma=vma.anon_vma),))
+    for number, vma in enumerate(s.vmas):
+        before, after = s.vmas[:number], s.vmas[number + 1 :]
+        gone = "".join(other.pages for other in (*before, *after))
+        yield from _changed(s, vmas=(*before, *after), letters=tuple((c, page) for c, page in s.letters if c in gone))
+        for flag in _odd_flags(vma):
+            usual = attrs.evolve(vma, flags=tuple(sorted(set(vma.flags) ^ {flag})))
+            yield from _changed(s, vmas=(*before, usual, *after))
+        for usual in (attrs.evolve(vma, anon_vma=True), attrs.evolve(vma, before=0), attrs.evolve(vma, after=0)):
+            yield from _changed(s, vmas=(*before, usual, *after))
 
 
 def _reset(s: Scenario, name: str, default: attrs.AttrsInstance) -> Iterator[Scenario]:
@@ -185,14 +200,10 @@ def _reset(s: Scenario, name: str, default: attrs.AttrsInstance) -> Iterator[Sce
             yield from _changed(s, **{name: attrs.evolve(part, **{field.name: value})})
 
 
-def _vma(s: Scenario, vma: Vma) -> Iterator[Scenario]:
-    yield from _changed(s, vmas=(vma,))
-
-
 def _letters(s: Scenario) -> Iterator[Scenario]:
     """One letter less: each in place of another; a letter of the default alphabet in place of one that is spelled out."""
-    pages = s.vmas[0].pages
-    present = sorted(set(pages) - {_NOTHING, _PLAIN})
+    pages = s.pages
+    present = sorted(set(pages) - {_NOTHING, _PLAIN, GAP})
     for letter in present:
         for other in (*(c for c in present if c != letter), *(ALPHABET if letter not in ALPHABET else ())):
             yield from _with_map(s, pages.replace(letter, other))

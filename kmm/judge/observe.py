@@ -13,9 +13,18 @@ from kmm.mm.folio import Folio, Page
 from kmm.mm.khugepaged.types import SCAN_STATUS, ScanResult
 from kmm.mm.mm_types import MmStruct
 from kmm.mm.pgtable import PtePage
-from kmm.mm.pte import ZERO_PFN
+from kmm.mm.pte import (
+    ZERO_PFN,
+    is_migration_entry_dirty,
+    is_migration_entry_young,
+    non_swap_entry,
+    pte_marker_get,
+    pte_swp_type,
+    pte_t,
+    swp_entry_pfn,
+)
 from kmm.mm.system import System
-from kmm.scenario.quiescence import table_of
+from kmm.scenario.quiescence import pmd_of, table_of
 from kmm.scenario.run import Run
 
 Value: TypeAlias = "int | str | bool | tuple[Value, ...] | None"
@@ -139,13 +148,16 @@ def _mm(this: System, mm: MmStruct) -> Value:
         entries = tuple([_entry(this, pte) for pte in table._entries])
     elif isinstance(table, Page):
         pmd = table.name, table.freed_by, 0 if page is None else page.slot._val & ~_PFN_FIELD
+    elif pmd_of(mm):
+        pmd = "huge zero page", "", pmd_of(mm) & ~_PFN_FIELD
     vmas = tuple((v._vm_start - this.base, v._vm_end - this.base, v._vm_flags, v._anon_vma is not None) for v in mm._vmas)
-    return mm.ident, mm._mm_users, mm._flags, tuple(mm._rss_stat), mm._pgtables_bytes, pmd, deposited, vmas, entries
+    counters = (*mm._rss_stat, mm._ksm_zero_pages)
+    return mm.ident, mm._mm_users, mm._flags, counters, mm._pgtables_bytes, pmd, deposited, vmas, entries
 
 
 def _entry(this: System, pte: int) -> Value:
     if not pte & 0x101:
-        return pte
+        return _non_swap(this, pte_t(pte)) if pte and non_swap_entry(pte_t(pte)) else pte
     pfn = (pte >> 12) & 0xFFFFFFFFFF
     if pfn == ZERO_PFN:
         return "zero", 0, pte & ~_PFN_FIELD
@@ -155,19 +167,30 @@ def _entry(this: System, pte: int) -> Value:
     return page.folio.label, page.index, pte & ~_PFN_FIELD
 
 
+def _non_swap(this: System, pte: pte_t) -> Value:
+    """A marker by its bits; an entry that stands for a page by the page's name and what else the entry says."""
+    if pte_marker_get(pte):
+        return pte
+    folio = this.mem_map[swp_entry_pfn(pte)].folio
+    return folio.label, pte_swp_type(pte), is_migration_entry_young(pte), is_migration_entry_dirty(pte), pte & 0x1FF
+
+
 def _folios(this: System) -> tuple[Value, ...]:
-    batched: dict[int, tuple[int, ...]] = {}
+    batched: dict[int, tuple[Value, ...]] = {}
     for cpu, batch in enumerate(this.lru_add):
         for folio in batch:
             batched[folio.pfn] = (*batched.get(folio.pfn, ()), cpu)
+    for cpu, mlocks in enumerate(this.mlock_fbatch):
+        for folio, what in mlocks:
+            batched[folio.pfn] = (*batched.get(folio.pfn, ()), f"{what} {cpu}")
     deferred = {f.pfn for f in this.deferred_split}
     return tuple(sorted([_folio(f, batched.get(f.pfn, ()), f.pfn in deferred) for f in this.folios if not f.freed_by]))
 
 
-def _folio(f: Folio, batched: tuple[int, ...], deferred: bool) -> tuple[Value, ...]:
+def _folio(f: Folio, batched: tuple[Value, ...], deferred: bool) -> tuple[Value, ...]:
     ids = f._mm_ids
     shared = f._mapcount > 1 and f._mapcount not in (ids[1], ids[3]) if f.order else f._mapcount > 1
     anon = "" if f._mapping is None else f._mapping.label
     pages = tuple([(p._mapcount, p._flags, p._contents if p._contents >= 0 else -1) for p in f.pages])
-    fixed = f.label, f.order, f.nid, f._refcount, f._mapcount, f._entire_mapcount, f._flags, f._index
+    fixed = f.label, f.order, f.nid, f._refcount, f._mapcount, f._entire_mapcount, f._flags, f._mlock_count, f._index
     return (*fixed, anon, f._swap, f._memcg is not None, shared, batched, deferred, pages)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import attrs
 
 from kmm.scenario.errors import ScenarioError
-from kmm.scenario.model import MIN_MTHP_ORDER, Driver, Event, Failure, Geometry, Scenario, Tunables
+from kmm.scenario.model import MIN_MTHP_ORDER, Driver, Event, Failure, Geometry, Scenario, Tunables, Vma
 from kmm.scenario.page import PageState
 
 SMALLEST = 8
 _LETTERS_UP_TO = 32
+Cells: TypeAlias = tuple[tuple[str, int], ...]
+"""For each page its letter and the number of its VMA; -1: none."""
+
 _LIMITS = ("max_ptes_none", "max_ptes_swap", "max_ptes_shared")
 
 
@@ -30,16 +35,16 @@ def _recuts_to(s: Scenario, ptes: int) -> Iterator[Scenario]:
     seen: set[Scenario] = set()
     for lru_batch in dict.fromkeys((s.geometry.lru_batch, 1)):
         geometry = attrs.evolve(s.geometry, ptes=ptes, lru_batch=lru_batch)
-        for first, pages in _maps(s, ptes):
+        for first, cells in _maps(s, ptes):
             for tunables in _tunables(s, geometry):
                 for driver in _drivers(s, geometry, first):
-                    made = _make(s, geometry, first, pages, tunables, driver)
+                    made = _make(s, geometry, first, cells, tunables, driver)
                     if made is not None and made not in seen:
                         seen.add(made)
                         yield made
 
 
-def _make(s: Scenario, geometry: Geometry, first: int, pages: str, tunables: Tunables, driver: Driver) -> Scenario | None:
+def _make(s: Scenario, geometry: Geometry, first: int, cells: Cells, tunables: Tunables, driver: Driver) -> Scenario | None:
     letters = {c: _fitted(page, geometry) for c, page in s.letters}
     try:
         return attrs.evolve(
@@ -48,7 +53,8 @@ def _make(s: Scenario, geometry: Geometry, first: int, pages: str, tunables: Tun
             tunables=tunables,
             driver=driver,
             letters=tuple(letters.items()),
-            vmas=(attrs.evolve(s.vmas[0], pages="".join(_fitting(c, s, geometry) for c in pages)),),
+            vmas=_vmas(s, geometry, cells),
+            memcg_room=None if s.memcg_room is None else min(s.memcg_room, geometry.ptes),
             events=tuple(_event(each, s, geometry, first) for each in s.events),
             failures=tuple(_failure(each, s, geometry, first) for each in s.failures),
         )
@@ -66,20 +72,43 @@ def _fitting(letter: str, s: Scenario, geometry: Geometry) -> str:
     return str(geometry.pmd_order) if letter.isdecimal() and s.alphabet()[letter].order > geometry.pmd_order else letter
 
 
-def _maps(s: Scenario, ptes: int) -> Iterator[tuple[int, str]]:
-    """(first page, map): where the driver works, the whole map thinned out, every piece of it, each letter alone."""
-    pages = s.vmas[0].pages
+def _vmas(s: Scenario, geometry: Geometry, cells: Cells) -> tuple[Vma, ...]:
+    """The VMAs that these pages have: a run of pages of one VMA is one."""
+    made: list[Vma] = []
+    first = 0
+    for owner, run in itertools.groupby(cells, key=lambda cell: cell[1]):
+        pages = "".join(_fitting(c, s, geometry) for c, _ in run)
+        end = first + len(pages)
+        if owner >= 0:
+            start = None if len(pages) == geometry.ptes else first
+            made.append(attrs.evolve(s.vmas[owner], pages=pages, start=start, **_reach(s.vmas[owner], geometry, first, end)))
+        first = end
+    return tuple(made)
+
+
+def _reach(vma: Vma, geometry: Geometry, first: int, end: int) -> dict[str, int]:
+    """How far the VMA goes on before and after the table."""
+    before = 0 if first else min(vma.before, geometry.ptes)
+    return {"before": before, "after": min(vma.after, geometry.ptes) if end == geometry.ptes else 0}
+
+
+def _maps(s: Scenario, ptes: int) -> Iterator[tuple[int, Cells]]:
+    """(first page, pages): where the driver works, the whole map thinned out, every piece of it, each letter alone."""
+    owners = [-1] * s.geometry.ptes
+    for number, vma in enumerate(s.vmas):
+        owners[vma.first : vma.end] = [number] * len(vma.pages)
+    cells = tuple(zip(s.pages, owners, strict=True))
     here = s.driver.offset - s.driver.offset % ptes
-    yield here, pages[here : here + ptes]
-    yield 0, "".join(pages[i * len(pages) // ptes] for i in range(ptes))
-    pieces = {pages[i : i + ptes]: i for i in range(len(pages) - ptes, -1, -ptes)}
+    yield here, cells[here : here + ptes]
+    yield 0, tuple([cells[i * len(cells) // ptes] for i in range(ptes)])
+    pieces = {cells[i : i + ptes]: i for i in range(len(cells) - ptes, -1, -ptes)}
     for piece, first in sorted(pieces.items(), key=lambda each: each[1]):
         yield first, piece
     if ptes <= _LETTERS_UP_TO:
-        for letter in dict.fromkeys(pages):
-            yield 0, letter * ptes
-            yield 0, letter + "a" * (ptes - 1)
-            yield 0, letter + "." * (ptes - 1)
+        for cell in dict.fromkeys(cell for cell in cells if cell[1] >= 0):
+            yield 0, (cell,) * ptes
+            yield 0, (cell, *[("a", cell[1])] * (ptes - 1))
+            yield 0, (cell, *[(".", cell[1])] * (ptes - 1))
 
 
 def _tunables(s: Scenario, geometry: Geometry) -> Iterator[Tunables]:

@@ -53,11 +53,6 @@ CODES: Final = (
     UnreachableCode("SCAN_PAGE_HAS_PRIVATE", _FILE_ONLY),
     UnreachableCode("SCAN_STORE_FAILED", _FILE_ONLY),
     UnreachableCode("SCAN_PAGE_FILLED", _FILE_ONLY),
-    UnreachableCode("SCAN_SCAN_ABORT", "node reclaim is off in the model, and without it collapse_scan_abort is false"),
-    UnreachableCode(
-        "SCAN_PAGE_NULL",
-        "the only entries without a normal page map the zero page, which scan and isolate take for a hole before they ask for the page",
-    ),
     UnreachableCode(
         "SCAN_PAGE_ANON",
         "every mapped folio is anonymous, and thp_vma_allowable_orders refuses a VMA without anon_vma before the revalidation asks for one",

@@ -28,6 +28,9 @@ class Machine:
     :param split_ptlocks: one lock a table
     :param tlb: ``broadcast`` or ``ipi``
     :param arch: ``x86`` or ``walking``
+    :param highpte: page tables are mapped before they are touched, and unmapped after
+    :param pt_reclaim: MADV_DONTNEED of a whole table frees it
+    :param vmemmap: frame numbers are address arithmetic; otherwise sparse memory is of the classic kind
     :param budget: accesses that a task may make before it counts as hanging
     """
 
@@ -37,9 +40,11 @@ class Machine:
         "budget",
         "cpus",
         "debug_vm",
+        "highpte",
         "lru_batch",
         "page_size",
         "pmd_order",
+        "pt_reclaim",
         "ptes",
         "rcu_pending",
         "recorder",
@@ -48,6 +53,7 @@ class Machine:
         "tlb",
         "tlb_flushes",
         "trace_events",
+        "vmemmap",
         "warnings",
     )
 
@@ -62,6 +68,9 @@ class Machine:
         tlb: str,
         arch: str,
         budget: int,
+        highpte: bool = False,
+        pt_reclaim: bool = True,
+        vmemmap: bool = True,
     ) -> None:
         self.page_size = page_size
         self.ptes = ptes
@@ -71,6 +80,9 @@ class Machine:
         self.split_ptlocks = split_ptlocks
         self.tlb = tlb
         self.arch = arch
+        self.highpte = highpte
+        self.pt_reclaim = pt_reclaim
+        self.vmemmap = vmemmap
         self.budget = budget
         self.cpus = tuple(Cpu(i) for i in range(CPUS))
         self.reports: list[Report] = []

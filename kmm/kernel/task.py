@@ -31,7 +31,7 @@ class Task:
     :param may_block: false for an operation that is given up when it would block
     """
 
-    __slots__ = ("active_mm", "cpu", "held", "irqs_off", "lock_ops", "may_block", "name", "rcu_depth")
+    __slots__ = ("active_mm", "cpu", "held", "irqs_off", "kmaps", "lock_ops", "may_block", "name", "rcu_depth")
 
     def __init__(self, name: str, cpu: Cpu, active_mm: int, *, may_block: bool = True) -> None:
         self.name = name
@@ -41,4 +41,5 @@ class Task:
         self.held: list[tuple[Lock, str]] = []
         self.rcu_depth = 0
         self.irqs_off = False
+        self.kmaps: list[object] = []
         self.lock_ops: list[tuple[str, str]] = []

@@ -20,6 +20,8 @@ PG_lru: Final = 1 << 3
 PG_swapbacked: Final = 1 << 4
 PG_swapcache: Final = 1 << 5
 PG_partially_mapped: Final = 1 << 6
+PG_mlocked: Final = 1 << 7
+PG_unevictable: Final = 1 << 8
 PG_anon_exclusive: Final = 1 << 0
 PG_hwpoison: Final = 1 << 1
 
@@ -31,6 +33,8 @@ FOLIO_FLAGS: Final = {
     "swapbacked": PG_swapbacked,
     "swapcache": PG_swapcache,
     "partially_mapped": PG_partially_mapped,
+    "mlocked": PG_mlocked,
+    "unevictable": PG_unevictable,
 }
 """Names of the folio flags."""
 
@@ -71,8 +75,9 @@ class Folio(Shared):
     :param order: log2 of its pages
     :param nid: NUMA node
 
-    ``mapcount`` counts all mappings (of a large folio: ``_large_mapcount``), ``entire_mapcount`` the PMD mappings;
-    both count from 0. ``mm_ids`` is [id, count, id, count] of the two tracked owners.
+    ``zone_device`` folios live in the memory of a device. ``mapcount`` counts all mappings (of a large folio:
+    ``_large_mapcount``), ``entire_mapcount`` the PMD mappings; both count from 0.
+    ``mm_ids`` is [id, count, id, count] of the two tracked owners.
     """
 
     __slots__ = (
@@ -82,6 +87,7 @@ class Folio(Shared):
         "_mapcount",
         "_mapping",
         "_memcg",
+        "_mlock_count",
         "_mm_ids",
         "_refcount",
         "_swap",
@@ -91,6 +97,7 @@ class Folio(Shared):
         "order",
         "pages",
         "pfn",
+        "zone_device",
     )
 
     entire_mapcount: Field[int] = Field()
@@ -99,6 +106,7 @@ class Folio(Shared):
     mapcount: Field[int] = Field()
     mapping: Field[AnonVma | None] = Field()
     memcg: Field[MemCgroup | None] = Field()
+    mlock_count: Field[int] = Field()
     mm_ids: Field[list[int]] = Field()
     refcount: Field[int] = Field()
     swap: Field[int] = Field()
@@ -109,6 +117,7 @@ class Folio(Shared):
         self.pfn = pfn
         self.order = order
         self.nid = nid
+        self.zone_device = False
         self.pages: list[Page] = [Page(self, i, pfn + i, -1) for i in range(1 << order)]
         self.lock_owner: Task | None = None
         self._entire_mapcount = 0
@@ -117,6 +126,7 @@ class Folio(Shared):
         self._mapcount = 0
         self._mapping: AnonVma | None = None
         self._memcg: MemCgroup | None = None
+        self._mlock_count = 0
         self._mm_ids = [0, 0, 0, 0]
         self._refcount = 1
         self._swap = 0
@@ -166,8 +176,15 @@ def folio_test_large(folio: Folio) -> bool:
 
 
 def folio_pfn(folio: Folio) -> int:
-    """First frame: address arithmetic, no access."""
+    """First frame: address arithmetic with a vmemmap; classic sparse memory reads the folio's flags for its section."""
+    if not current.machine.vmemmap:
+        current.machine.read(folio, _flags, PLAIN)
     return folio.pfn
+
+
+def folio_is_zone_device(folio: Folio) -> bool:
+    """The folio is memory of a device."""
+    return folio.zone_device
 
 
 def folio_test_anon(folio: Folio) -> bool:
@@ -203,6 +220,16 @@ def folio_test_swapcache(folio: Folio) -> bool:
 def folio_test_swapbacked(folio: Folio) -> bool:
     """PG_swapbacked."""
     return bool(current.machine.read(folio, _flags, ONCE) & PG_swapbacked)
+
+
+def folio_test_mlocked(folio: Folio) -> bool:
+    """PG_mlocked."""
+    return bool(current.machine.read(folio, _flags, ONCE) & PG_mlocked)
+
+
+def folio_test_unevictable(folio: Folio) -> bool:
+    """PG_unevictable."""
+    return bool(current.machine.read(folio, _flags, ONCE) & PG_unevictable)
 
 
 def folio_test_partially_mapped(folio: Folio) -> bool:

@@ -49,6 +49,14 @@ def ALIGN_DOWN(value: int, size: int) -> int:
     return value & -size
 
 
+RECLAIM_DISTANCE: Final = 30
+
+
+def node_distance(a: int, b: int) -> int:
+    """Distance of two NUMA nodes: 10 to itself, 20 between 0 and 1 and between 2 and 3, 40 otherwise."""
+    return 10 if a == b else 20 if a // 2 == b // 2 else 40
+
+
 def BIT(n: int) -> int:
     """``1 << n``."""
     return 1 << n

@@ -13,9 +13,11 @@ from kmm.mm.geometry import PAGE_SIZE, THP_ORDERS_ALL_ANON
 from kmm.mm.mm_types import (
     MMF_DISABLE_THP_COMPLETELY,
     MMF_DISABLE_THP_EXCEPT_ADVISED,
+    VM_GROWSDOWN,
     VM_HUGEPAGE,
     VM_NO_KHUGEPAGED,
     VM_NOHUGEPAGE,
+    VM_STACK_INCOMPLETE_SETUP,
     VM_WRITE,
     MmStruct,
     VmAreaStruct,
@@ -83,9 +85,16 @@ def thp_vma_allowable_orders(vma: VmAreaStruct, vm_flags: int, tva_type: str, or
     if vm_flags & VM_NO_KHUGEPAGED:
         return 0
     orders = _fits_somewhere(vma, orders)
+    if vma_is_temporary_stack(vm_flags):
+        return 0
     if vma.anon_vma is None:
         return 0
     return orders
+
+
+def vma_is_temporary_stack(vm_flags: int) -> bool:
+    """The stack of a program that execve is still building."""
+    return bool(vm_flags & VM_GROWSDOWN) and vm_flags & VM_STACK_INCOMPLETE_SETUP == VM_STACK_INCOMPLETE_SETUP
 
 
 def _fits_somewhere(vma: VmAreaStruct, orders: int) -> int:

@@ -1,4 +1,4 @@
-"""Memory cgroups: charges and events (mm/memcontrol.c). One cgroup without limit; a refused charge is injected."""
+"""Memory cgroups: charges, their limit and events (mm/memcontrol.c, mm/page_counter.c). One cgroup; nothing is reclaimed at its limit."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ class MemCgroup(Shared):
     """``struct mem_cgroup``.
 
     :param label: its name
+
+    ``max`` is its limit in pages; ``None``: without one.
     """
 
-    __slots__ = ("_usage", "events", "label")
+    __slots__ = ("_max", "_usage", "events", "label")
 
+    max: Field[int | None] = Field()
     usage: Field[int] = Field()
 
     def __init__(self, label: str) -> None:
         self.freed_by = ""
         self.label = label
         self.events: dict[str, int] = {}
+        self._max: int | None = None
         self._usage = 0
 
     @property
@@ -39,11 +43,28 @@ def mem_cgroup_charge(folio: Folio, mm: MmStruct) -> bool:
     """Charge the folio's pages to the cgroup of ``mm``; false when refused."""
     this = system.this
     this.charges += 1
-    if this.charges in this.injected.charge:
+    if this.charges in this.injected.charge or not _try_charge(mm.memcg, folio_nr_pages(folio)):
         return False
-    current.machine.fetch_add(mm.memcg, MemCgroup.usage, folio_nr_pages(folio))
     current.machine.write(folio, _memcg, mm.memcg, PLAIN)
     return True
+
+
+def _try_charge(memcg: MemCgroup, nr_pages: int) -> bool:
+    """Charge first, and take it back when that is above the limit."""
+    machine = current.machine
+    usage = machine.fetch_add(memcg, MemCgroup.usage, nr_pages) + nr_pages
+    limit = machine.read(memcg, MemCgroup.max, ONCE)
+    if limit is None or usage <= limit:
+        return True
+    machine.fetch_add(memcg, MemCgroup.usage, -nr_pages)
+    memcg.events["max"] = memcg.events.get("max", 0) + 1
+    return False
+
+
+def mem_cgroup_migrate(old: Folio, new: Folio) -> None:
+    """Hand the charge of a page to the one that takes its place."""
+    current.machine.write(new, _memcg, current.machine.read(old, _memcg, PLAIN), PLAIN)
+    current.machine.write(old, _memcg, None, PLAIN)
 
 
 def mem_cgroup_uncharge(folio: Folio) -> None:

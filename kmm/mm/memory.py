@@ -17,14 +17,30 @@ from kmm.mm.folio import (
     folio_unlock,
 )
 from kmm.mm.memcontrol import mem_cgroup_charge
-from kmm.mm.mm_types import MM_ANONPAGES, MM_SWAPENTS, VM_WRITE, VmAreaStruct
+from kmm.mm.migrate import migrate_to_ram, migration_entry_wait
+from kmm.mm.mm_types import MM_ANONPAGES, MM_SWAPENTS, VM_UFFD_MISSING, VM_WRITE, VmAreaStruct
 from kmm.mm.mmap import mmap_read_unlock
 from kmm.mm.page_alloc import __folio_alloc, folio_put
-from kmm.mm.pgtable import PtePtr, pmd_offset, pte_offset_map_lock, pte_unmap, pte_unmap_unlock, ptep_get, set_pte
+from kmm.mm.pgtable import (
+    PmdSlot,
+    PtePtr,
+    mk_zero_pte,
+    pmd_offset,
+    pte_offset_map_lock,
+    pte_unmap,
+    pte_unmap_unlock,
+    ptep_get,
+    set_pte,
+)
 from kmm.mm.pte import (
+    PTE_MARKER_UFFD_WP,
     ZERO_PFN,
+    is_device_private_entry,
+    is_migration_entry,
+    non_swap_entry,
     pfn_pte,
     pgprot_t,
+    pte_marker_get,
     pte_mksoft_dirty,
     pte_mkuffd_wp,
     pte_mkwrite,
@@ -110,6 +126,8 @@ def do_swap_page(vma: VmAreaStruct, address: int, pte: PtePtr, orig_pte: pte_t) 
     """
     this = system.this
     pte_unmap(pte)
+    if non_swap_entry(orig_pte):
+        return _do_non_swap_entry(vma, address, orig_pte)
     index = linear_page_index(address)
     offset = pte_to_swp_offset(orig_pte)
     slot = this.swap[offset]
@@ -131,6 +149,34 @@ def do_swap_page(vma: VmAreaStruct, address: int, pte: PtePtr, orig_pte: pte_t) 
             folio_put(folio)
         return VM_FAULT_RETRY
     _map_swapped(vma, address, orig_pte, folio, fresh=not cached)
+    return VM_FAULT_DONE
+
+
+def _do_non_swap_entry(vma: VmAreaStruct, address: int, orig_pte: pte_t) -> str:
+    """Read fault on an entry that names no swap slot."""
+    pmd = pmd_offset(vma.vm_mm, address)
+    assert pmd is not None
+    if is_migration_entry(orig_pte):
+        migration_entry_wait(vma.vm_mm, pmd, address)
+        return VM_FAULT_DONE
+    if is_device_private_entry(orig_pte):
+        return VM_FAULT_DONE if migrate_to_ram(vma, pmd, address, orig_pte) else VM_FAULT_ERROR
+    if pte_marker_get(orig_pte) == PTE_MARKER_UFFD_WP:
+        return _do_uffd_wp_marker(vma, pmd, address, orig_pte)
+    return VM_FAULT_ERROR
+
+
+def _do_uffd_wp_marker(vma: VmAreaStruct, pmd: PmdSlot, address: int, orig_pte: pte_t) -> str:
+    """A write-protected hole becomes a write-protected zero page, unless userfaultfd is asked for missing pages, too."""
+    mm = vma.vm_mm
+    if vma.vm_flags & VM_UFFD_MISSING:
+        mmap_read_unlock(mm)
+        return VM_FAULT_RETRY
+    pte, ptl = pte_offset_map_lock(mm, pmd, address)
+    if pte is not None:
+        if ptep_get(pte) == orig_pte:
+            set_pte(pte, pte_mkuffd_wp(mk_zero_pte(vma.vm_page_prot)))
+        pte_unmap_unlock(pte, ptl)
     return VM_FAULT_DONE
 
 

@@ -15,14 +15,27 @@ if TYPE_CHECKING:
 VM_READ: Final = 1 << 0
 VM_WRITE: Final = 1 << 1
 VM_EXEC: Final = 1 << 2
+VM_GROWSDOWN: Final = 1 << 8
 VM_UFFD_MISSING: Final = 1 << 9
+VM_PFNMAP: Final = 1 << 10
 VM_UFFD_WP: Final = 1 << 12
 VM_LOCKED: Final = 1 << 13
+VM_IO: Final = 1 << 14
+VM_SEQ_READ: Final = 1 << 15
+VM_RAND_READ: Final = 1 << 16
+VM_DONTCOPY: Final = 1 << 17
+VM_DONTEXPAND: Final = 1 << 18
+VM_LOCKONFAULT: Final = 1 << 19
+VM_HUGETLB: Final = 1 << 22
+VM_DONTDUMP: Final = 1 << 26
+VM_MIXEDMAP: Final = 1 << 28
 VM_HUGEPAGE: Final = 1 << 29
 VM_NOHUGEPAGE: Final = 1 << 30
+VM_MERGEABLE: Final = 1 << 31
 VM_DROPPABLE: Final = 1 << 40
-VM_NO_KHUGEPAGED: Final = 1 << 14 | 1 << 18 | 1 << 10 | 1 << 28 | 1 << 22
-"""VM_IO, VM_DONTEXPAND, VM_PFNMAP, VM_MIXEDMAP, VM_HUGETLB."""
+VM_STACK_INCOMPLETE_SETUP: Final = VM_RAND_READ | VM_SEQ_READ
+VM_SPECIAL: Final = VM_IO | VM_DONTEXPAND | VM_PFNMAP | VM_MIXEDMAP
+VM_NO_KHUGEPAGED: Final = VM_SPECIAL | VM_HUGETLB
 
 MMF_VM_HUGEPAGE: Final = 1 << 0
 MMF_DISABLE_THP_COMPLETELY: Final = 1 << 1
@@ -75,7 +88,8 @@ class VmAreaStruct(Shared):
         self._vm_start = vm_start
         self._vm_end = vm_end
         self._vm_flags = vm_flags
-        self._vm_page_prot = vm_get_page_prot(executable=bool(vm_flags & VM_EXEC))
+        accessible = bool(vm_flags & (VM_READ | VM_WRITE | VM_EXEC))
+        self._vm_page_prot = vm_get_page_prot(accessible=accessible, executable=bool(vm_flags & VM_EXEC))
         self._anon_vma = anon_vma
         self._vm_lock_seq = 0
 
@@ -93,6 +107,7 @@ class MmStruct(Shared):
 
     __slots__ = (
         "_flags",
+        "_ksm_zero_pages",
         "_mm_lock_seq",
         "_mm_users",
         "_pgtables_bytes",
@@ -107,6 +122,7 @@ class MmStruct(Shared):
     )
 
     flags: Field[int] = Field()
+    ksm_zero_pages: Field[int] = Field()
     mm_lock_seq: Field[int] = Field()
     mm_users: Field[int] = Field()
     pgtables_bytes: Field[int] = Field()
@@ -122,6 +138,7 @@ class MmStruct(Shared):
         self.page_table_lock = SpinLock("pmd_lock")
         self.secondary_young: frozenset[int] = frozenset()
         self._flags = 0
+        self._ksm_zero_pages = 0
         self._mm_lock_seq = 0
         self._mm_users = 1
         self._pgtables_bytes = 0

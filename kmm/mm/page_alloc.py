@@ -10,9 +10,18 @@ from kmm.kernel.locks import might_sleep
 from kmm.kernel.report import kernel_function
 from kmm.mm import page_table_check, system
 from kmm.mm.deferred_split import folio_unqueue_deferred_split
-from kmm.mm.folio import Folio, PG_lru, folio_clear_flag, folio_test_anon, folio_test_lru
+from kmm.mm.folio import (
+    Folio,
+    PG_lru,
+    PG_mlocked,
+    folio_clear_flag,
+    folio_nr_pages,
+    folio_test_anon,
+    folio_test_lru,
+    folio_test_mlocked,
+)
 from kmm.mm.memcontrol import mem_cgroup_uncharge
-from kmm.mm.vmstat import mod_mthp_stat
+from kmm.mm.vmstat import count_vm_events, mod_mthp_stat, node_stat_mod_folio
 
 _mapcount: Final = Folio.mapcount
 _refcount: Final = Folio.refcount
@@ -65,12 +74,25 @@ def __folio_put(folio: Folio) -> None:
     if folio_test_lru(folio):
         folio_clear_flag(folio, PG_lru)
     folio_unqueue_deferred_split(folio)
+    _clear_mlocked(folio)
     if folio_test_anon(folio):
         mod_mthp_stat(folio.order, "nr_anon", -1)
     mem_cgroup_uncharge(folio)
     page_table_check.folio_freed(folio)
     if current.machine.read(folio, _mapcount, ONCE):
         current.machine.report("DEBUG_VM", f"bad page: {folio.name} is freed while it is mapped")
+    _free(folio)
+
+
+def _clear_mlocked(folio: Folio) -> None:
+    """A folio that is mlocked to the last is freed."""
+    if folio_test_mlocked(folio):
+        folio_clear_flag(folio, PG_mlocked)
+        node_stat_mod_folio(folio, "nr_mlock", -folio_nr_pages(folio))
+        count_vm_events("unevictable_pgs_cleared", folio_nr_pages(folio))
+
+
+def _free(folio: Folio) -> None:
     folio.freed_by = "folio_put"
     for page in folio.pages:
         page.freed_by = "folio_put"

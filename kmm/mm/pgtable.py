@@ -59,6 +59,24 @@ class PtePage(Shared):
 _entries: Final = PtePage.entries
 
 
+class MappedPtePage(PtePage):
+    """The kernel address of a page table that lies in high memory, from its mapping to its unmapping."""
+
+    __slots__ = ()
+
+    def __init__(self, table: PtePage) -> None:
+        self.freed_by = table.freed_by
+        self.label = table.label
+        self.pfn = table.pfn
+        self.ptl = table.ptl
+        self._entries = table.entries
+
+    @property
+    def name(self) -> str:
+        """The table's label."""
+        return f"the mapping of {self.label}"
+
+
 class PmdSlot(Shared):
     """A place that holds a PMD entry: ``pmd_t *`` is a reference to one, ``&_pmd`` too.
 
@@ -248,7 +266,7 @@ def __pte_offset_map(pmd: PmdSlot, addr: int) -> tuple[PtePtr | None, pmd_t]:
     pmdval = pmdp_get_lockless(pmd)
     if not pmd_none(pmdval) and pmd_present(pmdval) and not pmd_trans_huge(pmdval):
         if not pmd_bad(pmdval):
-            return PtePtr(pmd_pgtable(pmdval), pte_index(addr)), pmdval
+            return PtePtr(kmap_local(pmd_pgtable(pmdval)), pte_index(addr)), pmdval
         current.machine.report("DEBUG_VM", f"bad pmd {pmdval:#x}")
         pmd_clear(pmd)
     rcu_read_unlock()
@@ -279,8 +297,28 @@ def pte_offset_map_ro_nolock(mm: MmStruct, pmd: PmdSlot, addr: int) -> tuple[Pte
     return pte, pte_lockptr(mm, pte.table)
 
 
+def kmap_local(table: PtePage) -> PtePage:
+    """Give a table an address: nothing to do but with CONFIG_HIGHPTE."""
+    if not current.machine.highpte:
+        return table
+    mapped = MappedPtePage(table)
+    current.task.kmaps.append(mapped)
+    return mapped
+
+
+def kunmap_local(table: PtePage) -> None:
+    """Take a table's address back; the last one that was given goes first."""
+    if not current.machine.highpte:
+        return
+    kmaps = current.task.kmaps
+    if not kmaps or kmaps.pop() is not table:
+        current.machine.report("DEBUG_VM", f"kunmap_local: {table.name} is not the last one that was mapped")
+    table.freed_by = "pte_unmap"
+
+
 def pte_unmap(pte: PtePtr) -> None:
     """Leave the read section of a mapped table."""
+    kunmap_local(pte.table)
     rcu_read_unlock()
 
 
@@ -373,7 +411,7 @@ def update_mmu_cache_range(vmf: None, vma: VmAreaStruct, address: int, ptep: Pte
         return
     pmd = pmd_offset(vma.vm_mm, address)
     value = PMD_NONE if pmd is None else pmdp_get(pmd)
-    found = pmd_present(value) and not pmd_trans_huge(value) and pmd_pgtable(value) is ptep.table
+    found = pmd_present(value) and not pmd_trans_huge(value) and pmd_pgtable(value).pfn == ptep.table.pfn
     if not found or pte_index(address) != ptep.index:
         current.machine.report("DEBUG_VM", "update_mmu_cache_range: the live tables do not lead to the entries that were set")
 

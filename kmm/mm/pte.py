@@ -28,6 +28,22 @@ _SWP_EXCLUSIVE: Final = 1 << 3
 _SWP_MIGRATION: Final = 1 << 4
 _SWP_OFFSET_SHIFT: Final = 9
 _SWP_OFFSET_MASK: Final = (1 << 50) - 1
+_SWP_TYPE_SHIFT: Final = 59
+_SWP_MIG_YOUNG: Final = 1 << 40
+_SWP_MIG_DIRTY: Final = 1 << 41
+
+MAX_SWAPFILES: Final = 23
+SWP_HWPOISON: Final = 23
+SWP_MIGRATION_READ: Final = 24
+SWP_MIGRATION_READ_EXCLUSIVE: Final = 25
+SWP_MIGRATION_WRITE: Final = 26
+SWP_DEVICE_WRITE: Final = 27
+SWP_DEVICE_READ: Final = 28
+SWP_PTE_MARKER: Final = 31
+
+PTE_MARKER_UFFD_WP: Final = 1 << 0
+PTE_MARKER_POISONED: Final = 1 << 1
+PTE_MARKER_GUARD: Final = 1 << 2
 
 FLAG_BITS: Final = {
     "present": _PAGE_PRESENT,
@@ -44,6 +60,7 @@ PTE_NONE: Final = pte_t(0)
 PMD_NONE: Final = pmd_t(0)
 KERNPG_TABLE: Final = _PAGE_PRESENT | _PAGE_RW | _PAGE_USER | _PAGE_ACCESSED | _PAGE_DIRTY
 ZERO_PFN: Final = 1
+HUGE_ZERO_PFN: Final = 2
 
 
 def pte_none(pte: pte_t) -> bool:
@@ -158,9 +175,79 @@ def pte_swp_exclusive(pte: pte_t) -> bool:
     return bool(pte & _SWP_EXCLUSIVE)
 
 
+def pte_swp_uffd_wp(pte: pte_t) -> bool:
+    """uffd-wp bit of a swap or migration entry."""
+    return bool(pte & _SWP_UFFD_WP)
+
+
 def pte_swp_uffd_wp_any(pte: pte_t) -> bool:
-    """A non-present entry that userfaultfd write-protects."""
-    return not pte & 0x101 and bool(pte & _SWP_UFFD_WP)
+    """A non-present entry that userfaultfd write-protects: by its bit, or as a marker."""
+    return is_swap_pte(pte) and (pte_swp_uffd_wp(pte) or bool(pte_marker_get(pte) & PTE_MARKER_UFFD_WP))
+
+
+def pte_swp_type(pte: pte_t) -> int:
+    """Swap type of a non-present entry."""
+    return pte >> _SWP_TYPE_SHIFT
+
+
+def non_swap_entry(pte: pte_t) -> bool:
+    """A non-present entry that names no swap slot: hwpoison, migration, device or marker."""
+    return pte >> _SWP_TYPE_SHIFT >= MAX_SWAPFILES
+
+
+def make_special_entry(swp_type: int, offset: int, *, uffd_wp: bool = False, soft_dirty: bool = False) -> pte_t:
+    """An entry of a swap type that is no device; x86-64 stores the offset inverted."""
+    bits = swp_type << _SWP_TYPE_SHIFT | (~offset & _SWP_OFFSET_MASK) << _SWP_OFFSET_SHIFT
+    return pte_t(bits | _SWP_UFFD_WP * uffd_wp | _SWP_SOFT_DIRTY * soft_dirty)
+
+
+def make_pte_marker(marker: int) -> pte_t:
+    """An entry that holds nothing but a marker."""
+    return make_special_entry(SWP_PTE_MARKER, marker)
+
+
+def pte_marker_get(pte: pte_t) -> int:
+    """The marker of an entry; 0 where it is none."""
+    return pte_to_swp_offset(pte) if pte_swp_type(pte) == SWP_PTE_MARKER else 0
+
+
+def is_hwpoison_entry(pte: pte_t) -> bool:
+    """The page was poisoned and unmapped."""
+    return pte_swp_type(pte) == SWP_HWPOISON
+
+
+def make_migration_entry(pfn: int, swp_type: int, *, young: bool, dirty: bool, uffd_wp: bool, soft_dirty: bool) -> pte_t:
+    """The entry of a page that is being migrated.
+
+    :param swp_type: one of ``SWP_MIGRATION_*``
+    """
+    offset = pfn | _SWP_MIG_YOUNG * young | _SWP_MIG_DIRTY * dirty
+    return make_special_entry(swp_type, offset, uffd_wp=uffd_wp, soft_dirty=soft_dirty)
+
+
+def is_migration_entry(pte: pte_t) -> bool:
+    """The page is being migrated."""
+    return SWP_MIGRATION_READ <= pte_swp_type(pte) <= SWP_MIGRATION_WRITE
+
+
+def is_migration_entry_young(pte: pte_t) -> bool:
+    """The entry was young when the page was unmapped."""
+    return bool(pte_to_swp_offset(pte) & _SWP_MIG_YOUNG)
+
+
+def is_migration_entry_dirty(pte: pte_t) -> bool:
+    """The entry was dirty when the page was unmapped."""
+    return bool(pte_to_swp_offset(pte) & _SWP_MIG_DIRTY)
+
+
+def is_device_private_entry(pte: pte_t) -> bool:
+    """The page lives in memory that only a device reaches."""
+    return pte_swp_type(pte) in (SWP_DEVICE_WRITE, SWP_DEVICE_READ)
+
+
+def swp_entry_pfn(pte: pte_t) -> int:
+    """Frame number of a hwpoison, migration or device entry."""
+    return pte_to_swp_offset(pte) & _PFN_MASK
 
 
 def pte_swp_soft_dirty(pte: pte_t) -> bool:
@@ -223,6 +310,21 @@ def pmd_mkwrite(pmd: pmd_t) -> pmd_t:
     return pmd_t(pmd | _PAGE_RW)
 
 
-def vm_get_page_prot(*, executable: bool) -> pgprot_t:
-    """Protection of a private mapping's fresh entry: read-only until a write, accessed by default."""
+def vm_get_page_prot(*, accessible: bool, executable: bool) -> pgprot_t:
+    """Protection of a private mapping's fresh entry: read-only until a write, accessed by default.
+
+    :param accessible: the mapping may be read, written or executed; otherwise its entries are PROT_NONE
+    """
+    if not accessible:
+        return pgprot_t(_PAGE_PROTNONE | _PAGE_ACCESSED | _PAGE_NX)
     return pgprot_t(_PAGE_PRESENT | _PAGE_USER | _PAGE_ACCESSED | (0 if executable else _PAGE_NX))
+
+
+def pte_mkprotnone(pte: pte_t) -> pte_t:
+    """Present, but no access: as NUMA balancing leaves it."""
+    return pte_t((pte & ~(_PAGE_PRESENT | _PAGE_RW | _PAGE_USER)) | _PAGE_PROTNONE | _PAGE_NX)
+
+
+def pte_protnone(pte: pte_t) -> bool:
+    """Present, but no access."""
+    return pte & (_PAGE_PRESENT | _PAGE_PROTNONE) == _PAGE_PROTNONE

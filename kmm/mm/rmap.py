@@ -11,6 +11,7 @@ from kmm.mm import system
 from kmm.mm.deferred_split import deferred_split_folio
 from kmm.mm.folio import Folio, Page, PG_swapbacked, SetPageAnonExclusive, folio_set_flag, folio_test_locked, folio_test_partially_mapped
 from kmm.mm.geometry import HPAGE_PMD_ORDER, PAGE_SIZE
+from kmm.mm.mlock import mlock_vma_folio, munlock_vma_folio
 from kmm.mm.mm_types import VM_DROPPABLE, VmAreaStruct
 from kmm.mm.vmstat import mod_mthp_stat, node_stat_mod_folio
 
@@ -87,6 +88,7 @@ def folio_add_anon_rmap_pte(folio: Folio, page: Page, vma: VmAreaStruct, address
         node_stat_mod_folio(folio, "nr_anon_mapped", 1)
     if exclusive:
         SetPageAnonExclusive(page)
+    mlock_vma_folio(folio, vma)
 
 
 def folio_remove_rmap_ptes(folio: Folio, page: Page, nr: int, vma: VmAreaStruct) -> None:
@@ -95,6 +97,7 @@ def folio_remove_rmap_ptes(folio: Folio, page: Page, nr: int, vma: VmAreaStruct)
     if folio.order == 0:
         if machine.fetch_add(folio, _folio_mapcount, -1) == 1:
             node_stat_mod_folio(folio, "nr_anon_mapped", -1)
+        munlock_vma_folio(folio, vma)
         return
     _mm_ids_add(folio, vma.vm_mm.ident, -nr)
     left = machine.fetch_add(folio, _folio_mapcount, -nr) - nr
@@ -105,3 +108,4 @@ def folio_remove_rmap_ptes(folio: Folio, page: Page, nr: int, vma: VmAreaStruct)
     node_stat_mod_folio(folio, "nr_anon_mapped", -unmapped)
     if unmapped and left and not folio_test_partially_mapped(folio):
         deferred_split_folio(folio, partially_mapped=True)
+    munlock_vma_folio(folio, vma)

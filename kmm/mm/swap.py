@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from kmm.kernel import current
+from kmm.kernel.access import ONCE, PLAIN
 from kmm.mm import system
-from kmm.mm.folio import Folio, PG_lru, folio_clear_flag, folio_get, folio_set_flag, folio_test_large
-from kmm.mm.mm_types import VmAreaStruct
+from kmm.mm.folio import Folio, PG_lru, PG_mlocked, PG_unevictable, folio_clear_flag, folio_get, folio_nr_pages, folio_test_large
+from kmm.mm.mlock import mlock_drain_all, mlock_drain_local, mlock_new_folio
+from kmm.mm.mm_types import VM_LOCKED, VM_SPECIAL, VmAreaStruct
 from kmm.mm.page_alloc import folio_put
+from kmm.mm.vmstat import count_vm_events
 
 
 def folio_add_lru(folio: Folio) -> None:
@@ -19,28 +22,47 @@ def folio_add_lru(folio: Folio) -> None:
 
 
 def folio_add_lru_vma(folio: Folio, vma: VmAreaStruct) -> None:
-    """:func:`folio_add_lru` for a folio of ``vma`` (mlocked VMAs are not modelled)."""
-    folio_add_lru(folio)
+    """:func:`folio_add_lru` for a folio of ``vma``; in a locked one the folio is mlocked."""
+    if vma.vm_flags & (VM_LOCKED | VM_SPECIAL) == VM_LOCKED:
+        mlock_new_folio(folio)
+    else:
+        folio_add_lru(folio)
 
 
 def _move_lru(batch: list[Folio]) -> None:
     folios = batch[:]
     batch.clear()
     for folio in folios:
-        folio_set_flag(folio, PG_lru)
+        _lru_add(folio)
     for folio in folios:
         folio_put(folio)
 
 
+def _lru_add(folio: Folio) -> None:
+    """Put a folio on the list where it belongs: mlocked ones go to the unevictable list."""
+    machine = current.machine
+    old = machine.rmw(folio, Folio.flags, PG_lru.__or__, ONCE)
+    if old & PG_mlocked:
+        machine.rmw(folio, Folio.flags, PG_unevictable.__or__, ONCE)
+        machine.write(folio, Folio.mlock_count, 0, PLAIN)
+        if not old & PG_unevictable:
+            count_vm_events("unevictable_pgs_culled", folio_nr_pages(folio))
+    elif old & PG_unevictable:
+        machine.rmw(folio, Folio.flags, (~PG_unevictable).__and__, ONCE)
+        count_vm_events("unevictable_pgs_rescued", folio_nr_pages(folio))
+
+
 def lru_add_drain() -> None:
-    """Move this CPU's batch to the lists."""
+    """Move this CPU's batch to the lists, and carry out its mlock batch."""
     _move_lru(system.this.lru_add[current.cpu.number])
+    mlock_drain_local()
 
 
 def lru_add_drain_all() -> None:
-    """Move every CPU's batch to the lists."""
+    """Move every CPU's batch to the lists, and carry out its mlock batch."""
     for batch in system.this.lru_add:
         _move_lru(batch)
+    mlock_drain_all()
 
 
 def folio_isolate_lru(folio: Folio) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Sysctl(Shared):
-    """The tunables under ``transparent_hugepage/``.
+    """The tunables under ``transparent_hugepage/``, and ``vm.zone_reclaim_mode``.
 
     :param huge_anon_orders: bit masks of the orders set to always, madvise and inherit
     """
@@ -35,6 +35,7 @@ class Sysctl(Shared):
         "_khugepaged_max_ptes_none",
         "_khugepaged_max_ptes_shared",
         "_khugepaged_max_ptes_swap",
+        "_node_reclaim_mode",
         "_shrink_underused",
     )
 
@@ -46,9 +47,12 @@ class Sysctl(Shared):
     khugepaged_max_ptes_none: Field[int] = Field()
     khugepaged_max_ptes_shared: Field[int] = Field()
     khugepaged_max_ptes_swap: Field[int] = Field()
+    node_reclaim_mode: Field[bool] = Field()
     shrink_underused: Field[bool] = Field()
 
-    def __init__(self, none: int, swap: int, shared: int, enabled: str, *, defrag: bool, shrink_underused: bool) -> None:
+    def __init__(
+        self, none: int, swap: int, shared: int, enabled: str, *, defrag: bool, shrink_underused: bool, node_reclaim: bool = False
+    ) -> None:
         self.freed_by = ""
         self._khugepaged_max_ptes_none = none
         self._khugepaged_max_ptes_swap = swap
@@ -56,6 +60,7 @@ class Sysctl(Shared):
         self._enabled = enabled
         self._defrag = defrag
         self._shrink_underused = shrink_underused
+        self._node_reclaim_mode = node_reclaim
         self._huge_anon_orders_always = 0
         self._huge_anon_orders_madvise = 0
         self._huge_anon_orders_inherit = 0
@@ -84,12 +89,14 @@ class Injected:
     poison: frozenset[int] = frozenset()
     swapin_error: frozenset[int] = frozenset()
     swapin_retry: frozenset[int] = frozenset()
+    migration_again: frozenset[int] = frozenset()
 
 
 class System:
     """The kernel's globals.
 
-    ``mem_map`` is frame number to page or table; ``lru_add`` one batch a CPU; ``vm_events``, ``mthp_stats`` ((order, name)) and
+    ``mem_map`` is frame number to page; ``lru_add`` and ``mlock_fbatch`` have one batch a CPU; ``migrating`` is frame number
+    to the task that migrates the page; ``vm_events``, ``mthp_stats`` ((order, name)) and
     ``node_stat`` are counters; ``notifier_windows`` the invalidate windows as (start, end) bytes.
     """
 
@@ -103,6 +110,8 @@ class System:
         "lru_add",
         "machine",
         "mem_map",
+        "migrating",
+        "mlock_fbatch",
         "mms",
         "mthp_stats",
         "next_pfn",
@@ -133,6 +142,8 @@ class System:
         self.next_pfn = 16
         self.swap: dict[int, SwapSlot] = {}
         self.lru_add: tuple[list[Folio], ...] = tuple([] for _ in machine.cpus)
+        self.mlock_fbatch: tuple[list[tuple[Folio, str]], ...] = tuple([] for _ in machine.cpus)
+        self.migrating: dict[int, Task] = {}
         self.deferred_split: list[Folio] = []
         self.vm_events: dict[str, int] = {}
         self.mthp_stats: dict[tuple[int, str], int] = {}

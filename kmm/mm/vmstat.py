@@ -15,8 +15,13 @@ _rss_stat: Final = MmStruct.rss_stat
 
 def count_vm_event(name: str) -> None:
     """Add one to a vm event."""
+    count_vm_events(name, 1)
+
+
+def count_vm_events(name: str, delta: int) -> None:
+    """Add ``delta`` to a vm event."""
     events = system.this.vm_events
-    events[name] = events.get(name, 0) + 1
+    events[name] = events.get(name, 0) + delta
 
 
 def count_mthp_stat(order: int, name: str) -> None:

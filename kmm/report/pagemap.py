@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Iterator, Sequence
 from typing import Final
 
 import attrs
 
-from kmm.mm.folio import Folio, Page, PG_anon_exclusive, PG_locked, PG_lru, PG_referenced, PG_swapcache
+from kmm.mm.folio import Page
 from kmm.mm.pgtable import PtePage
-from kmm.mm.pte import (
-    ZERO_PFN,
-    pte_none,
-    pte_pfn,
-    pte_present,
-    pte_swp_exclusive,
-    pte_swp_soft_dirty,
-    pte_swp_uffd_wp_any,
-    pte_t,
-    pte_to_swp_offset,
-    pte_uffd_wp,
-    pte_young,
-)
 from kmm.mm.system import System
-from kmm.scenario.alphabet import ALPHABET, MEANING
+from kmm.report.entries import state_of
+from kmm.scenario.alphabet import MEANING
 from kmm.scenario.build import World
-from kmm.scenario.errors import ScenarioError
-from kmm.scenario.model import Scenario
+from kmm.scenario.model import GAP, Scenario
 from kmm.scenario.page import Kind, Lru, PageState
-from kmm.scenario.quiescence import table_of
+from kmm.scenario.quiescence import pmd_of, table_of
 
 ROW: Final = 64
 HUGE: Final = "#"
 ODD: Final = "!"
 """A page whose state no scenario could have."""
 GONE: Final = " "
-_SPARE: Final = "ABCDEFGHIJKLMNOPQRUVWXYZ"
+_SPARE: Final = string.ascii_uppercase + string.ascii_lowercase
 
 
 @attrs.frozen(kw_only=True)
@@ -72,9 +60,16 @@ def draw(pages: str) -> Iterator[str]:
 def before(s: Scenario) -> PageMap:
     """The map that a scenario starts from."""
     letters = dict(s.letters)
-    pages = HUGE * s.geometry.ptes if s.pmd == "huge" else s.vmas[0].pages if s.pmd == "table" else ""
-    used = {c: MEANING[c] if c in MEANING else describe(letters[c]) for c in pages if c != HUGE}
-    titles = {"table": "a table", "none": "nothing", "absent": "no PMD page", "huge": "one huge page"}
+    pages = HUGE * s.geometry.ptes if s.pmd in ("huge", "migration") else s.pages if s.pmd == "table" else ""
+    used = {c: MEANING[c] if c in MEANING else describe(letters[c]) for c in pages if c not in (HUGE, GAP)}
+    titles = {
+        "table": "a table",
+        "none": "nothing",
+        "absent": "no PMD page",
+        "huge": "one huge page",
+        "huge_zero": "the huge zero page",
+        "migration": "one huge page that is being migrated",
+    }
     return PageMap(pages=pages, title=titles[s.pmd], legend=_legend(used))
 
 
@@ -83,7 +78,7 @@ def after(world: World, s: Scenario) -> PageMap:
     this = world.system
     table = table_of(this, world.mm)
     if table is None:
-        return PageMap(pages="", title="nothing", legend=())
+        return PageMap(pages="", title="the huge zero page" if pmd_of(world.mm) else "nothing", legend=())
     if isinstance(table, Page):
         return PageMap(pages=HUGE * s.geometry.ptes, title=f"one huge page ({table.folio.label})", legend=((HUGE, "huge page"),))
     return _mapped(this, table, s)
@@ -96,9 +91,14 @@ def _mapped(this: System, table: PtePage, s: Scenario) -> PageMap:
     meaning = {**MEANING, **{letter: describe(known) for letter, known in s.letters}, ODD: "impossible"}
     spare = [c for c in _SPARE if c not in s.alphabet()]
     used: dict[str, str] = {}
+    table_young = this.mms[0].secondary_young
     pages = ""
-    for pte in table._entries:
-        state = _state(this, pte)
+    gone = {index for index, letter in enumerate(s.pages) if letter == GAP}
+    for index, pte in enumerate(table._entries):
+        if index in gone and not pte:
+            pages += GAP
+            continue
+        state = state_of(this, pte, secondary_young=this.base + index * this.machine.page_size in table_young)
         if state is not None and state not in letter_of and spare:
             letter_of[state] = spare.pop(0)
             meaning[letter_of[state]] = describe(state)
@@ -112,66 +112,9 @@ def _legend(used: dict[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(used.items()))
 
 
-def _state(this: System, pte: pte_t) -> PageState | None:
-    """What a scenario would call this entry; ``None``: nothing that one could."""
-    try:
-        if pte_none(pte):
-            return ALPHABET["."]
-        if not pte_present(pte):
-            return _swapped(this, pte)
-        if pte_pfn(pte) == ZERO_PFN:
-            return PageState(kind=Kind.ZERO, young=pte_young(pte))
-        page = this.mem_map.get(pte_pfn(pte))
-        return None if page is None else _present(this, page, pte)
-    except ScenarioError:
-        return None
-
-
-def _swapped(this: System, pte: pte_t) -> PageState | None:
-    slot = this.swap.get(pte_to_swp_offset(pte))
-    if slot is None:
-        return None
-    return PageState(
-        kind=Kind.SWAP,
-        exclusive=pte_swp_exclusive(pte),
-        uffd_wp=pte_swp_uffd_wp_any(pte),
-        soft_dirty=pte_swp_soft_dirty(pte),
-        swapcache=slot.folio is not None,
-        mapped_by=slot.count - 1,
-    )
-
-
-def _present(this: System, page: Page, pte: pte_t) -> PageState:
-    folio = page.folio
-    maps = page._mapcount if folio.order else folio._mapcount
-    return PageState(
-        kind=Kind.PRESENT,
-        young=pte_young(pte),
-        dirty=bool(pte & 0x40),
-        write=bool(pte & 0x2),
-        exclusive=bool(page._flags & PG_anon_exclusive),
-        uffd_wp=pte_uffd_wp(pte),
-        soft_dirty=bool(pte & 0x800),
-        swapcache=bool(folio._flags & PG_swapcache),
-        order=folio.order,
-        mapped_by=maps - 1,
-        pins=this.pins.get(folio.pfn, 0),
-        locked=bool(folio._flags & PG_locked),
-        lru=_lru(this, folio),
-        referenced=bool(folio._flags & PG_referenced),
-        node=folio.nid,
-    )
-
-
-def _lru(this: System, folio: Folio) -> Lru:
-    if folio._flags & PG_lru:
-        return Lru.LIST
-    return Lru.BATCH if any(folio in batch for batch in this.lru_add) else Lru.OFF
-
-
 def describe(state: PageState) -> str:
     """A page state in words."""
-    words = ["swapped out" if state.kind is Kind.SWAP else state.kind.value]
+    words = ["swapped out" if state.kind is Kind.SWAP else state.kind.value.replace("_", " ")]
     words += [name for name in _BITS if getattr(state, name)]
     words += [f"{name} {getattr(state, name)}" for name in _NUMBERS if getattr(state, name)]
     if state.lru is not Lru.LIST:
@@ -179,5 +122,5 @@ def describe(state: PageState) -> str:
     return ", ".join(words)
 
 
-_BITS: Final[Sequence[str]] = ("young", "dirty", "write", "exclusive", "uffd_wp", "soft_dirty", "swapcache", "locked", "referenced")
+_BITS: Final[Sequence[str]] = tuple(a.name for a in attrs.fields(PageState) if a.default is False)
 _NUMBERS: Final[Sequence[str]] = ("order", "mapped_by", "pins", "node")

@@ -12,7 +12,7 @@ from kmm.mm.folio import Folio
 from kmm.mm.system import System
 from kmm.report.pagemap import PageMap, after, before, draw
 from kmm.scenario.build import build
-from kmm.scenario.model import Scenario
+from kmm.scenario.model import Scenario, Vma
 from kmm.scenario.run import Run
 
 
@@ -38,7 +38,9 @@ def _heading(console: Console, s: Scenario, variant: str) -> None:
     line.append(f", {s.geometry.ptes} PTEs, variant {variant}", style="not bold")
     console.print(line)
     orders = [f"{order} {mode}" for order, mode in enumerate(s.tunables.hugepages, 2) if mode != "never"]
-    console.print(Text(f"  VMA {' '.join(s.vmas[0].flags) or 'no access'}; orders {', '.join(orders) or 'all never'}", style="dim"))
+    for vma in s.vmas:
+        console.print(Text(f"  VMA {_extent(vma)}{' '.join(vma.flags) or 'no access'}", style="dim"))
+    console.print(Text(f"  orders {', '.join(orders) or 'all never'}", style="dim"))
 
 
 def _map(console: Console, title: str, drawn: PageMap) -> None:
@@ -115,3 +117,11 @@ def _memcg(this: System) -> dict[str, int]:
 
 def _of_mm(rss: list[int], pgtables: int) -> dict[str, int]:
     return {"MM_ANONPAGES": rss[0], "MM_SWAPENTS": rss[1], "pgtables_bytes": pgtables}
+
+
+def _extent(vma: Vma) -> str:
+    """Which pages a VMA has, unless it is the table's."""
+    if vma.start is None and not vma.before and not vma.after:
+        return ""
+    beyond = [f"{n} pages {where} the range" for n, where in ((vma.before, "before"), (vma.after, "after")) if n]
+    return f"pages {vma.first} to {vma.end - 1}{''.join(f', {each}' for each in beyond)}: "

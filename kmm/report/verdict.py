@@ -161,7 +161,7 @@ def brief(s: Scenario) -> str:
     """A scenario in one line."""
     d = s.driver
     who = d.kind.value if d.order is None else f"{d.kind.value} order {d.order} at {d.offset}"
-    pages = s.vmas[0].pages if s.geometry.ptes <= 16 else f"{s.geometry.ptes} PTEs"
+    pages = s.pages if s.geometry.ptes <= 16 else f"{s.geometry.ptes} PTEs"
     extra = [f"{event.op} before {event.before}" for event in s.events] + [f"{failure.kind} fails" for failure in s.failures]
     return ", ".join([f"{who} on {pages}" if s.pmd == "table" else f"{who}, PMD {s.pmd}", *extra])
 

@@ -9,23 +9,27 @@ import attrs
 from kmm.kernel.locks import SpinLock
 from kmm.kernel.machine import Machine
 from kmm.kernel.task import Task
-from kmm.mm.folio import (
-    Folio,
-    PG_anon_exclusive,
-    PG_locked,
-    PG_lru,
-    PG_partially_mapped,
-    PG_referenced,
-    PG_swapbacked,
-    PG_swapcache,
-    PG_uptodate,
-)
 from kmm.mm.memcontrol import MemCgroup
 from kmm.mm.mm_types import (
+    MMF_DISABLE_THP_COMPLETELY,
+    MMF_DISABLE_THP_EXCEPT_ADVISED,
+    VM_DONTCOPY,
+    VM_DONTDUMP,
+    VM_DONTEXPAND,
+    VM_DROPPABLE,
     VM_EXEC,
+    VM_GROWSDOWN,
     VM_HUGEPAGE,
+    VM_HUGETLB,
+    VM_IO,
+    VM_LOCKED,
+    VM_LOCKONFAULT,
+    VM_MERGEABLE,
+    VM_MIXEDMAP,
     VM_NOHUGEPAGE,
+    VM_PFNMAP,
     VM_READ,
+    VM_STACK_INCOMPLETE_SETUP,
     VM_UFFD_MISSING,
     VM_UFFD_WP,
     VM_WRITE,
@@ -33,33 +37,44 @@ from kmm.mm.mm_types import (
     MmStruct,
     VmAreaStruct,
 )
-from kmm.mm.page_alloc import new_folio
-from kmm.mm.pgtable import PmdPage, PtePage, mk_zero_pte
-from kmm.mm.pte import KERNPG_TABLE, pfn_pmd, pfn_pte, pgprot_t, pmd_mkdirty, pmd_mkhuge, pmd_mkwrite, pte_t, swp_entry_to_pte
-from kmm.mm.system import Injected, SwapSlot, Sysctl, System
+from kmm.mm.pgtable import PmdPage, PtePage
+from kmm.mm.pte import HUGE_ZERO_PFN, KERNPG_TABLE, pfn_pmd, pmd_mkhuge
+from kmm.mm.system import Injected, Sysctl, System
 from kmm.mm.variant import Variant
-from kmm.scenario.model import DriverKind, Failure, Scenario, Tunables
-from kmm.scenario.page import Kind, Lru, PageState
+from kmm.scenario.model import GAP, DriverKind, Failure, Scenario, Tunables, Vma
+from kmm.scenario.place import DRIVER_CPU, OWNER, OWNER_CPU, Frames, Placing, place_huge
 
-OWNER: Final = 1
-DRIVER_CPU: Final = 0
-OWNER_CPU: Final = 1
 _TABLE_PFN: Final = 1 << 30
-_FLAGS: Final = {
+VM_FLAGS: Final = {
+    "dontcopy": VM_DONTCOPY,
+    "dontdump": VM_DONTDUMP,
+    "dontexpand": VM_DONTEXPAND,
+    "droppable": VM_DROPPABLE,
     "exec": VM_EXEC,
+    "growsdown": VM_GROWSDOWN,
     "hugepage": VM_HUGEPAGE,
+    "hugetlb": VM_HUGETLB,
+    "io": VM_IO,
+    "locked": VM_LOCKED,
+    "lockonfault": VM_LOCKONFAULT,
+    "mergeable": VM_MERGEABLE,
+    "mixedmap": VM_MIXEDMAP,
     "nohugepage": VM_NOHUGEPAGE,
+    "pfnmap": VM_PFNMAP,
     "read": VM_READ,
+    "temporary_stack": VM_GROWSDOWN | VM_STACK_INCOMPLETE_SETUP,
     "uffd_missing": VM_UFFD_MISSING,
     "uffd_wp": VM_UFFD_WP,
     "write": VM_WRITE,
 }
+_THP_DISABLE: Final = {"no": 0, "yes": MMF_DISABLE_THP_COMPLETELY, "except_advised": MMF_DISABLE_THP_EXCEPT_ADVISED}
 
 
 @attrs.frozen
 class World:
     """What a run starts from.
 
+    :param vma: the first one
     :param task: the one that calls the collapse path
     :param somebody: holds the folio locks that the scenario gives to others
     """
@@ -85,8 +100,8 @@ def build(s: Scenario, variant: Variant) -> World:
         task = Task("madvise", machine.cpus[OWNER_CPU], OWNER)
     somebody = Task("somebody", machine.cpus[OWNER_CPU], 0, may_block=False)
     with this.running(task):
-        mm, vma = _Builder(s, this, somebody, task.cpu.number).address_spaces()
-    return World(this, mm, vma, task, somebody)
+        mm = _Builder(s, this, somebody, task.cpu.number).address_spaces()
+    return World(this, mm, mm._vmas[0], task, somebody)
 
 
 def _machine(s: Scenario) -> Machine:
@@ -99,12 +114,23 @@ def _machine(s: Scenario) -> Machine:
         split_ptlocks=c.split_ptlocks,
         tlb=c.tlb,
         arch=c.arch,
+        highpte=c.highpte,
+        pt_reclaim=c.pt_reclaim,
+        vmemmap=c.sparsemem_vmemmap,
         budget=100_000 + 2_000 * g.ptes,
     )
 
 
 def _sysctl(t: Tunables) -> Sysctl:
-    sysctl = Sysctl(t.max_ptes_none, t.max_ptes_swap, t.max_ptes_shared, t.enabled, defrag=t.defrag, shrink_underused=t.shrink_underused)
+    sysctl = Sysctl(
+        t.max_ptes_none,
+        t.max_ptes_swap,
+        t.max_ptes_shared,
+        t.enabled,
+        defrag=t.defrag,
+        shrink_underused=t.shrink_underused,
+        node_reclaim=t.node_reclaim,
+    )
     for order, mode in enumerate(t.hugepages, 2):
         if mode == "always":
             sysctl._huge_anon_orders_always |= 1 << order
@@ -127,229 +153,75 @@ def _injected(failures: tuple[Failure, ...]) -> Injected:
     return Injected(**{kind: frozenset(values) for kind, values in by_kind.items()})
 
 
-def _present_bits(page: PageState, prot: int) -> int:
-    bits = prot & ~0x20
-    return bits | 0x20 * page.young | 0x40 * page.dirty | 0x2 * page.write | 0x400 * page.uffd_wp | 0x800 * page.soft_dirty
-
-
 class _Builder:
-    """Fills a system while it is nobody's yet: writes to storage directly."""
+    """Makes the address spaces: writes to storage directly, since the system is nobody's yet."""
 
     def __init__(self, s: Scenario, this: System, somebody: Task, cpu: int) -> None:
         self.s = s
         self.this = this
-        self.somebody = somebody
-        self.cpu = cpu
         self.memcg = MemCgroup("memcg")
         self.root = AnonVma("anon_vma")
-        self.large: dict[tuple[int, int], Folio] = {}
+        self.frames = Frames(this, self.memcg, self.root, somebody, cpu)
 
-    def address_spaces(self) -> tuple[MmStruct, VmAreaStruct]:
+    def address_spaces(self) -> MmStruct:
         """The owner's, and those of the siblings that map its pages."""
         s, this = self.s, self.this
-        vma = s.vmas[0]
         alphabet = s.alphabet()
-        mm, area, table = self._mm(OWNER, self.root if vma.anon_vma else None)
-        letters = set(vma.pages)
-        others = range(OWNER + 1, OWNER + 1 + max(alphabet[c].mapped_by for c in letters))
+        pages = s.pages
+        mm, table = self._mm(OWNER, self.root)
+        others = range(OWNER + 1, OWNER + 1 + max(alphabet[c].mapped_by for c in set(pages) if c != GAP))
         siblings = [self._mm(ident, AnonVma(f"anon_vma{ident}", self.root)) for ident in others]
-        if s.pmd == "huge":
-            self._huge(mm, area)
-        elif table is not None:
-            self._pages(mm, area, table, alphabet, [t for _, _, t in siblings if t is not None], [m for m, _, _ in siblings])
-        for ident_mm in this.mms:
-            for index in range(s.geometry.ptes):
-                this.shadow.setdefault((ident_mm.ident, index), 0)
-        return mm, area
+        if s.pmd in ("huge", "migration"):
+            place_huge(self.frames, mm, mm._vmas[0], migrating=s.pmd == "migration")
+        elif table is not None and s.pmd == "table":
+            placing = Placing(self.frames, mm, table, [(other, its) for other, its in siblings if its is not None])
+            for vma, area in zip(s.vmas, mm._vmas, strict=True):
+                placing.place(vma.pages, vma.first, alphabet, area)
+            placing.finish()
+        if s.memcg_room is not None:
+            self.memcg._max = self.memcg._usage + s.memcg_room
+        shadow = this.shadow
+        for each in this.mms:
+            for vma in s.vmas:
+                for index in range(vma.first, vma.end):
+                    shadow.setdefault((each.ident, index), 0)
+        return mm
 
-    def _mm(self, ident: int, anon_vma: AnonVma | None) -> tuple[MmStruct, VmAreaStruct, PtePage | None]:
+    def _mm(self, ident: int, anon_vma: AnonVma) -> tuple[MmStruct, PtePage | None]:
         s, this = self.s, self.this
+        size = s.geometry.page_size
         mm = MmStruct(ident, self.memcg)
-        flags = 0
-        for name in s.vmas[0].flags:
-            flags |= _FLAGS[name]
-        area = VmAreaStruct(mm, this.base, this.base + s.geometry.ptes * s.geometry.page_size, flags, anon_vma)
-        mm._vmas = (area,)
+        mm._flags = _THP_DISABLE[s.thp_disable]
+        mm._vmas = tuple([_area(mm, vma, this.base, size, anon_vma) for vma in s.vmas])
         this.mms.append(mm)
         if s.pmd == "absent":
-            return mm, area, None
+            return mm, None
         page = PmdPage(SpinLock("pmd_lock"))
         mm._pmds = [page]
+        waiting = [self._table(f"deposited{ident}.{number}", ident << 4 | number) for number in range(s.deposited)]
+        page._deposited = tuple(waiting)
+        mm._pgtables_bytes = size * len(waiting)
         if s.pmd == "none":
-            return mm, area, None
-        table = PtePage(f"table{ident}", _TABLE_PFN + ident, s.geometry.ptes, SpinLock("pte_lock"))
-        this.tables[table.pfn] = table
-        mm._pgtables_bytes = s.geometry.page_size
-        if s.pmd == "huge":
-            page._deposited = (table,)
-        else:
+            return mm, None
+        table = self._table(f"table{ident}", ident)
+        mm._pgtables_bytes += size
+        if s.pmd == "table":
             page.slot._val = pfn_pmd(table.pfn, KERNPG_TABLE)
-        return mm, area, table
+            return mm, table
+        page._deposited = (table, *waiting)
+        if s.pmd == "huge_zero":
+            page.slot._val = pmd_mkhuge(pfn_pmd(HUGE_ZERO_PFN, mm._vmas[0]._vm_page_prot))
+        return mm, table
 
-    def _huge(self, mm: MmStruct, area: VmAreaStruct) -> None:
-        this, nr = self.this, self.s.geometry.ptes
-        folio = self._folio("page 0", self.s.geometry.pmd_order, 0)
-        folio._flags |= PG_lru
-        folio._mapcount = folio._entire_mapcount = folio._refcount = 1
-        folio._mm_ids = [OWNER, 1, 0, 0]
-        folio.pages[0]._flags = PG_anon_exclusive
-        entry = pmd_mkdirty(pmd_mkhuge(pfn_pmd(folio.pfn, area._vm_page_prot)))
-        if area._vm_flags & VM_WRITE:
-            entry = pmd_mkwrite(entry)
-        slot = mm._pmds[0]
-        if slot is not None:
-            slot.slot._val = entry
-        for index, page in enumerate(folio.pages):
-            page._contents = index + 1
-            page.ptc_count = 1
-            this.shadow[OWNER, index] = index + 1
-        mm._rss_stat[0] = nr
-        this.node_stat.update(nr_anon_mapped=nr, nr_anon_thps=1)
-
-    def _folio(self, label: str, order: int, nid: int) -> Folio:
-        folio = new_folio(label, order, nid)
-        folio._flags = PG_uptodate | PG_swapbacked
-        folio._mapping = self.root
-        folio._memcg = self.memcg
-        folio._refcount = 0
-        self.memcg._usage += 1 << order
-        if order >= 2:
-            stats = self.this.mthp_stats
-            stats[order, "nr_anon"] = stats.get((order, "nr_anon"), 0) + 1
-        return folio
-
-    def _pages(
-        self,
-        mm: MmStruct,
-        area: VmAreaStruct,
-        table: PtePage,
-        alphabet: dict[str, PageState],
-        sibling_tables: list[PtePage],
-        siblings: list[MmStruct],
-    ) -> None:
-        this = self.this
-        entries = table._entries
-        prot = area._vm_page_prot
-        size = self.s.geometry.page_size
-        tlb = this.machine.cpus[OWNER_CPU].tlb.setdefault(OWNER, {})
-        zero = mk_zero_pte(prot)
-        bits = {c: _present_bits(alphabet[c], prot) for c in set(self.s.vmas[0].pages)}
-        present = swapped = 0
-        for index, letter in enumerate(self.s.vmas[0].pages):
-            page = alphabet[letter]
-            kind = page.kind
-            if kind is Kind.PRESENT:
-                entries[index] = entry = self._present(index, page, bits[letter], sibling_tables)
-                this.shadow[OWNER, index] = index + 1
-                present += 1
-                if page.young:
-                    tlb[this.base + index * size] = entry
-                for other in siblings[: page.mapped_by]:
-                    other._rss_stat[0] += 1
-                    this.shadow[other.ident, index] = index + 1
-            elif kind is Kind.SWAP:
-                entries[index] = self._swapped(index, page, sibling_tables)
-                this.shadow[OWNER, index] = index + 1
-                swapped += 1
-                for other in siblings[: page.mapped_by]:
-                    other._rss_stat[1] += 1
-                    this.shadow[other.ident, index] = index + 1
-            elif kind is Kind.ZERO:
-                entries[index] = entry = pte_t(zero if page.young else zero & ~0x20)
-                if page.young:
-                    tlb[this.base + index * size] = entry
-        mm._rss_stat[:] = [present, swapped]
-        for folio in self.large.values():
-            self._finish_large(folio)
-        mapped = sum(_mapped_pages(f) if f.order else f._mapcount > 0 for f in this.folios)
-        this.node_stat["nr_anon_mapped"] = mapped
-
-    def _present(self, index: int, page: PageState, bits: int, sibling_tables: list[PtePage]) -> pte_t:
-        order = page.order
-        new = True
-        if order:
-            key = order, index >> order
-            found = self.large.get(key)
-            new = found is None
-            folio = self._folio(f"page {index}", order, page.node) if found is None else found
-            self.large[key] = folio
-            sub = folio.pages[index & ((1 << order) - 1)]
-            sub._mapcount = 1 + page.mapped_by
-            ids = folio._mm_ids
-            ids[0], ids[1] = OWNER, ids[1] + 1
-            if page.mapped_by:
-                ids[2], ids[3] = OWNER + 1, ids[3] + 1
-        else:
-            folio = self._folio(f"page {index}", 0, page.node)
-            sub = folio.pages[0]
-        maps = 1 + page.mapped_by
-        folio._mapcount += maps
-        folio._refcount += maps
-        sub._contents = index + 1
-        sub.ptc_count = maps
-        if page.exclusive:
-            sub._flags = PG_anon_exclusive
-        if new:
-            self._folio_state(folio, index, page)
-        pte = pfn_pte(sub.pfn, pgprot_t(bits))
-        for sibling in sibling_tables[: page.mapped_by]:
-            sibling._entries[index] = pte_t(pte & ~0x2)
-        return pte
-
-    def _folio_state(self, folio: Folio, index: int, page: PageState) -> None:
-        this = self.this
-        flags = folio._flags
-        folio._index = index & -(1 << page.order)
-        if page.lru is Lru.LIST:
-            flags |= PG_lru
-        elif page.lru is Lru.BATCH:
-            batch = this.lru_add[self.cpu]
-            if len(batch) < this.machine.lru_batch - 1:
-                batch.append(folio)
-                folio._refcount += 1
-            else:
-                flags |= PG_lru
-        if page.locked:
-            flags |= PG_locked
-            folio.lock_owner = self.somebody
-        if page.referenced:
-            flags |= PG_referenced
-        if page.swapcache:
-            flags |= PG_swapcache
-            folio._swap = index + 1
-            folio._refcount += 1
-            this.swap[index + 1] = SwapSlot(0, folio, index + 1)
-        if page.pins:
-            folio._refcount += page.pins
-            this.pins[folio.pfn] = page.pins
-        folio._flags = flags
-
-    def _swapped(self, index: int, page: PageState, sibling_tables: list[PtePage]) -> pte_t:
-        offset = index + 1
-        slot = SwapSlot(1 + page.mapped_by, None, index + 1)
-        self.this.swap[offset] = slot
-        if page.swapcache:
-            folio = self._folio(f"page {index}", 0, 0)
-            folio._flags |= PG_lru | PG_swapcache
-            folio._refcount = 1
-            folio._swap = offset
-            folio._index = index
-            folio.pages[0]._contents = index + 1
-            slot.folio = folio
-        pte = swp_entry_to_pte(offset, exclusive=page.exclusive, uffd_wp=page.uffd_wp, soft_dirty=page.soft_dirty)
-        for sibling in sibling_tables[: page.mapped_by]:
-            sibling._entries[index] = pte
-        return pte
-
-    def _finish_large(self, folio: Folio) -> None:
-        """A folio of which only some pages are mapped is known to be so."""
-        if _mapped_pages(folio) < 1 << folio.order:
-            folio._flags |= PG_partially_mapped
-            self.this.deferred_split.append(folio)
-            stats = self.this.mthp_stats
-            key = folio.order, "nr_anon_partially_mapped"
-            stats[key] = stats.get(key, 0) + 1
+    def _table(self, label: str, number: int) -> PtePage:
+        table = PtePage(label, _TABLE_PFN + number, self.s.geometry.ptes, SpinLock("pte_lock"))
+        self.this.tables[table.pfn] = table
+        return table
 
 
-def _mapped_pages(folio: Folio) -> int:
-    return sum(1 for page in folio.pages if page._mapcount)
+def _area(mm: MmStruct, vma: Vma, base: int, size: int, anon_vma: AnonVma) -> VmAreaStruct:
+    start, end = base + (vma.first - vma.before) * size, base + (vma.end + vma.after) * size
+    flags = 0
+    for name in vma.flags:
+        flags |= VM_FLAGS[name]
+    return VmAreaStruct(mm, start, end, flags, anon_vma if vma.anon_vma else None)

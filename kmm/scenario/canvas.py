@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from kmm.scenario.model import Driver, Geometry, folio_state
-from kmm.scenario.page import Kind, Lru, PageState
+from kmm.scenario.fits import misfit, needed_flags
+from kmm.scenario.model import GAP, Driver, Geometry
+from kmm.scenario.page import HOLES, UNMAPPED, Kind, Lru, PageState, folio_state
 
 _WEIGHT: Final = 15
 
@@ -49,30 +50,27 @@ class Canvas:
 
 def fitting_letters(letters: Mapping[str, PageState], geometry: Geometry, flags: Sequence[str]) -> dict[str, PageState]:
     """The letters that a VMA with these flags may have."""
-    return {
-        letter: page
-        for letter, page in letters.items()
-        if 1 << page.order <= geometry.ptes and ("write" in flags or not page.write) and ("uffd_wp" in flags or not page.uffd_wp)
-    }
+    return {letter: page for letter, page in letters.items() if 1 << page.order <= geometry.ptes and misfit(page, flags) is None}
 
 
 def common_letters(letters: Mapping[str, PageState]) -> tuple[str, ...]:
-    """All letters, and again those that should come more often: where no scan gives up, and what only an armed VMA has."""
+    """All letters, and again those that should come more often: where no scan gives up, large folios, and what few VMAs may have."""
     easy = [letter for letter, page in letters.items() if _is_easy(page)]
-    holes = [letter for letter in easy if letters[letter].kind in (Kind.NONE, Kind.ZERO)]
+    holes = [letter for letter in easy if letters[letter].kind in HOLES]
     pages = [letter for letter in easy if letter not in holes]
-    armed = [letter for letter, page in letters.items() if page.uffd_wp]
-    return (*pages[:_WEIGHT], *pages[:_WEIGHT], *holes * 4, *armed * 3, *letters)
+    rare = [letter for letter, page in letters.items() if set(needed_flags(page)) - {"write"}]
+    large = [letter for letter, page in letters.items() if page.order]
+    return (*pages[:_WEIGHT] * 2, *holes * 4, *rare * 5, *large, *letters)
 
 
 def _is_easy(page: PageState) -> bool:
     stops = page.uffd_wp or page.pins or page.locked or page.lru is not Lru.LIST
-    return page.kind is not Kind.SWAP and not stops and not page.mapped_by and not page.order
+    return page.kind in (*HOLES, Kind.PRESENT) and not stops and not page.mapped_by and not page.order
 
 
-def pages_of(pages: str, letters: Mapping[str, PageState], kind: Kind) -> list[int]:
-    """The PTE indices that hold a ``kind``."""
-    wanted = {letter for letter, page in letters.items() if page.kind is kind}
+def pages_of(pages: str, letters: Mapping[str, PageState], kinds: Collection[Kind]) -> list[int]:
+    """The PTE indices that hold one of ``kinds``."""
+    wanted = {letter for letter, page in letters.items() if page.kind in kinds}
     return [index for index, letter in enumerate(pages) if letter in wanted]
 
 
@@ -91,9 +89,9 @@ def count_pages(pages: str, letters: Mapping[str, PageState], geometry: Geometry
 
 def _count(pages: str, letters: Mapping[str, PageState]) -> dict[str, int]:
     none = swap = shared = 0
-    for letter in sorted(set(pages)):
+    for letter in sorted(set(pages) - {GAP}):
         page, here = letters[letter], pages.count(letter)
-        none += here * (page.kind in (Kind.NONE, Kind.ZERO))
-        swap += here * (page.kind is Kind.SWAP)
+        none += here * (page.kind in HOLES)
+        swap += here * (page.kind in UNMAPPED)
         shared += here * (page.kind is Kind.PRESENT and page.mapped_by > 0)
     return {"max_ptes_none": none, "max_ptes_swap": swap, "max_ptes_shared": shared}

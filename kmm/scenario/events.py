@@ -6,8 +6,9 @@ from kmm.kernel.barrier import rcu_grace_period
 from kmm.kernel.stop import WouldBlock
 from kmm.kernel.task import Task
 from kmm.mm import madvise, sysfs
-from kmm.scenario.build import OWNER_CPU, World
+from kmm.scenario.build import World
 from kmm.scenario.model import Event
+from kmm.scenario.place import OWNER_CPU
 
 
 class Events:
@@ -58,7 +59,7 @@ class Events:
             case "pin":
                 done = madvise.pin_user_page(mm, page)
             case "prctl":
-                madvise.prctl_thp_disable(mm)
+                madvise.prctl_thp_disable(mm, except_advised=event.value == "except_advised")
                 done = True
             case _:
                 madvise.mmput(mm)

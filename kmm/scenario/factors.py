@@ -13,11 +13,13 @@ from kmm.scenario.alphabet import ALPHABET
 from kmm.scenario.canvas import fitting_letters
 from kmm.scenario.covering import Plan, Row, covering_rows
 from kmm.scenario.families import Family
+from kmm.scenario.layout import lay_out
 from kmm.scenario.model import (
     GLOBAL_MODES,
     MIN_MTHP_ORDER,
     ORDER_MODES,
     POINTS,
+    THP_DISABLE,
     Config,
     Driver,
     DriverKind,
@@ -26,9 +28,8 @@ from kmm.scenario.model import (
     Geometry,
     Scenario,
     Tunables,
-    Vma,
 )
-from kmm.scenario.page import Kind
+from kmm.scenario.page import HOLES, UNMAPPED
 
 T = TypeVar("T")
 
@@ -44,16 +45,25 @@ FLAGS: Final[tuple[tuple[str, ...], ...]] = (
     ("read", "uffd_wp"),
     ("read", "uffd_wp", "write"),
     ("read", "uffd_missing", "write"),
+    ("locked", "mergeable", "read", "write"),
+    ("locked", "mergeable", "mixedmap", "read", "uffd_wp", "write"),
 )
 BATCHES: Final = (1, 3, 31)
+PAGE_SIZES: Final = (4096, 65536)
+COVERING_LAYOUTS: Final = ("whole", "wide", "split")
+"""Those in which every page has a VMA."""
+
+EITHER: Final = (True, False)
 
 
 def limited(letter: str) -> str:
     """Name of the limit that a page of this letter counts against, or nothing."""
     page = ALPHABET[letter]
-    if page.kind is Kind.PRESENT:
-        return "max_ptes_shared" if page.mapped_by else ""
-    return "max_ptes_swap" if page.kind is Kind.SWAP else "max_ptes_none"
+    if page.kind in HOLES:
+        return "max_ptes_none"
+    if page.kind in UNMAPPED:
+        return "max_ptes_swap"
+    return "max_ptes_shared" if page.mapped_by else ""
 
 
 def drivers(geometry: Geometry) -> tuple[Driver, ...]:
@@ -84,7 +94,7 @@ def disturbances(geometry: Geometry, times: int) -> tuple[Disturbance, ...]:
     pages = range(geometry.ptes)
     failures = (
         *(Failure(kind=kind, nth=nth) for kind in ("alloc", "charge") for nth in occasions),
-        *(Failure(kind=kind, page=page) for kind in ("poison", "swapin_error", "swapin_retry") for page in pages),
+        *(Failure(kind=kind, page=page) for kind in ("poison", "swapin_error", "swapin_retry", "migration_again") for page in pages),
     )
     events = (attrs.evolve(event, before=point, nth=nth) for event in _operations(geometry) for point in POINTS for nth in occasions)
     return Disturbance(), *(Disturbance(failures=(f,)) for f in failures), *(Disturbance(events=(e,)) for e in events)
@@ -98,13 +108,26 @@ def _operations(geometry: Geometry) -> Iterator[Event]:
         yield Event(op="sysfs", before="alloc", name=name, value=value)
     for op in ("munmap", "replace_vma", "free_table", "exit", "prctl"):
         yield Event(op=op, before="alloc")
+    yield Event(op="prctl", before="alloc", value="except_advised")
     for op, page in (("replace_vma", middle), ("pin", 0), ("pin", middle), ("zap", 0), ("zap", middle)):
         yield Event(op=op, before="alloc", page=page)
 
 
-@functools.lru_cache(64)
-def _config(debug_vm: bool, split_ptlocks: bool, tlb: str, arch: str) -> Config:
-    return Config(debug_vm=debug_vm, split_ptlocks=split_ptlocks, tlb=tlb, arch=arch)
+@functools.lru_cache(256)
+def _config(*values: bool | str) -> Config:
+    return Config(**dict(zip(CONFIG, values, strict=True)))  # type: ignore[arg-type]
+
+
+CONFIG: Final[dict[str, tuple[bool | str, ...]]] = {
+    "debug_vm": EITHER,
+    "split_ptlocks": EITHER,
+    "tlb": ("broadcast", "ipi"),
+    "arch": ("x86", "walking"),
+    "highpte": EITHER,
+    "pt_reclaim": EITHER,
+    "sparsemem_vmemmap": EITHER,
+}
+"""Every switch of the configuration, and its values."""
 
 
 class Factors:
@@ -119,7 +142,7 @@ class Factors:
         self.letters = letters
         self.disturbances = disturbances(geometry, times)
         self.drivers = drivers(geometry)
-        self.geometries = tuple(attrs.evolve(geometry, lru_batch=batch) for batch in BATCHES)
+        self.rooms = (None, 0, geometry.ptes // 2, geometry.ptes)
         self._orders = geometry.pmd_order - MIN_MTHP_ORDER + 1
         self._first_page = 1
         self._driver = self._first_page + geometry.ptes
@@ -133,11 +156,17 @@ class Factors:
                 raise ValueError(f"no letter that every VMA takes counts against {name or 'nothing'}")
 
     def sizes(self) -> tuple[int, ...]:
-        """How many values each factor has: the disturbance, the pages, the driver, the VMA's flags, limits, switches, configuration."""
-        switches = (*(len(ORDER_MODES),) * self._orders, len(GLOBAL_MODES), 2, 2)
+        """How many values each factor has.
+
+        The disturbance, the pages, the driver, the VMA's flags, limits, switches, configuration, geometry, surroundings.
+        """
+        switches = (*(len(ORDER_MODES),) * self._orders, len(GLOBAL_MODES), 2, 2, 2)
         pages = (len(self.letters),) * self.geometry.ptes
         limits = (len(LEVELS),) * len(LIMITS)
-        return (len(self.disturbances), *pages, len(self.drivers), len(FLAGS), *limits, *switches, 2, 2, 2, 2, len(BATCHES))
+        config = tuple(len(values) for values in CONFIG.values())
+        surroundings = (len(COVERING_LAYOUTS), len(THP_DISABLE), len(self.rooms), 2)
+        first = (len(self.disturbances), *pages, len(self.drivers), len(FLAGS))
+        return (*first, *limits, *switches, *config, len(BATCHES), len(PAGE_SIZES), *surroundings)
 
     def possible(self, values: Mapping[int, int]) -> bool:
         """Whether the letters fit the flags, and no limit is one less than none, or all pages of the table."""
@@ -173,18 +202,21 @@ class Factors:
             max_ptes_shared=shared,
             hugepages=tuple([take(ORDER_MODES) for _ in range(self._orders)]),
             enabled=take(GLOBAL_MODES),
-            defrag=take((True, False)),
-            shrink_underused=take((True, False)),
+            defrag=take(EITHER),
+            shrink_underused=take(EITHER),
+            node_reclaim=take(EITHER),
         )
-        config = _config(take((True, False)), take((True, False)), take(("broadcast", "ipi")), take(("x86", "walking")))
         return Scenario(
-            geometry=take(self.geometries),
-            config=config,
+            config=_config(*[take(values) for values in CONFIG.values()]),
+            geometry=attrs.evolve(self.geometry, lru_batch=take(BATCHES), page_size=take(PAGE_SIZES)),
             tunables=tunables,
-            vmas=(Vma(pages=pages, flags=flags),),
+            vmas=lay_out(take(COVERING_LAYOUTS), pages, self.geometry.ptes // 2, flags, ALPHABET, anon_vma=True),
             driver=driver,
             events=disturbance.events,
             failures=disturbance.failures,
+            thp_disable=take(THP_DISABLE),
+            memcg_room=take(self.rooms),
+            deposited=take((0, 1)),
         )
 
     def _limit(self, name: str, level: str, row: Row) -> int:
@@ -203,11 +235,13 @@ def covering_family(name: str, factors: Factors, strength: int, seed: int) -> Fa
     each = (
         f"the letter of each of {nr} pages out of {' '.join(factors.letters)}",
         f"max_ptes_none, max_ptes_swap and max_ptes_shared (0, n-1, n, {nr - 1}, where n pages of the map count)",
-        "each order switch, the global switch, defrag and shrink_underused",
-        "each configuration switch and the LRU batch (1, 3, 31)",
+        "each order switch, the global switch, defrag, shrink_underused and node_reclaim",
+        "each configuration switch, the LRU batch (1, 3, 31) and the page size (4 and 64 KiB)",
         f"one of {len(factors.disturbances) - 1} failures and events or none",
         f"{len(factors.drivers)} drivers",
         f"{len(FLAGS)} sets of VMA flags",
+        f"one VMA, one that goes on on both sides, or two that meet at page {nr // 2}",
+        "PR_SET_THP_DISABLE, room in the cgroup (any, none, half a table, a table), a deposited table or none",
     )
     sentence = f"every allowed combination of {strength} values ({allowed:,}; {forbidden:,} are forbidden) of: {'; '.join(each)}"
 

@@ -8,10 +8,12 @@ import attrs
 
 from kmm.scenario.alphabet import ALPHABET
 from kmm.scenario.errors import ScenarioError
-from kmm.scenario.page import Kind, PageState
+from kmm.scenario.fits import misfit
+from kmm.scenario.page import PageState, folio_state
 
 PAGE_SIZES = (4096, 16384, 65536)
 MIN_MTHP_ORDER = 2
+_NO_PAGE = ALPHABET["."]
 
 
 def _require(good: bool, problem: str, remedy: str) -> None:
@@ -52,12 +54,18 @@ class Config:
     :param split_ptlocks: every table has its own lock; otherwise the mm has one
     :param tlb: how a flush reaches other CPUs, ``broadcast`` or ``ipi``
     :param arch: ``x86``, or ``walking``: the cache hook looks the address up in the live tables
+    :param highpte: CONFIG_HIGHPTE: a page table is mapped before it is touched
+    :param pt_reclaim: CONFIG_PT_RECLAIM: MADV_DONTNEED of a whole table frees it
+    :param sparsemem_vmemmap: CONFIG_SPARSEMEM_VMEMMAP; without it the frame number of a folio is read from the folio
     """
 
     debug_vm: bool = True
     split_ptlocks: bool = True
     tlb: str = "broadcast"
     arch: str = "x86"
+    highpte: bool = False
+    pt_reclaim: bool = True
+    sparsemem_vmemmap: bool = True
 
     def __attrs_post_init__(self) -> None:
         _require(self.tlb in ("broadcast", "ipi"), f'tlb = "{self.tlb}" is not known', 'use "broadcast" or "ipi"')
@@ -79,6 +87,7 @@ class Tunables:
     :param hugepages: the per-order switches, for the orders 2 to PMD order
     :param defrag: khugepaged may compact when it allocates
     :param shrink_underused: PMD-order folios go to the deferred-split queue whole
+    :param node_reclaim: ``vm.zone_reclaim_mode`` is set: a table that is spread over far nodes is refused
     """
 
     max_ptes_none: int
@@ -88,6 +97,7 @@ class Tunables:
     hugepages: tuple[str, ...]
     defrag: bool = True
     shrink_underused: bool = True
+    node_reclaim: bool = False
 
     def __attrs_post_init__(self) -> None:
         _require(self.enabled in GLOBAL_MODES, f'enabled = "{self.enabled}" is not a mode', "use always, madvise or never")
@@ -107,28 +117,73 @@ class Tunables:
         return attrs.evolve(self, hugepages=tuple(modes))
 
 
-VMA_FLAGS = ("exec", "hugepage", "nohugepage", "read", "uffd_missing", "uffd_wp", "write")
+VMA_FLAGS = (
+    "dontcopy",
+    "dontdump",
+    "dontexpand",
+    "droppable",
+    "exec",
+    "growsdown",
+    "hugepage",
+    "hugetlb",
+    "io",
+    "locked",
+    "lockonfault",
+    "mergeable",
+    "mixedmap",
+    "nohugepage",
+    "pfnmap",
+    "read",
+    "temporary_stack",
+    "uffd_missing",
+    "uffd_wp",
+    "write",
+)
+"""``VM_`` flags by their kernel names; ``temporary_stack`` is the stack of a program that execve is still building."""
+
+_EXCLUSIVE_FLAGS = (("hugepage", "nohugepage"), ("droppable", "locked"))
 
 
 @attrs.frozen(kw_only=True)
 class Vma:
-    """The VMA that covers the table.
+    """A VMA that lies, at least with a part, in the range of the table.
 
-    :param pages: one letter a page
+    :param pages: one letter a page, of those inside the range
     :param flags: sorted names out of :data:`VMA_FLAGS`
-    :param anon_vma: the VMA has an anon_vma (it must where a page is present or swapped)
+    :param anon_vma: the VMA has an anon_vma (it must where a page is anonymous)
+    :param start: index of its first page; ``None``: it covers the table
+    :param before: pages by which it begins before the range; 0 unless it has the first page of the table
+    :param after: pages by which it ends after the range
     """
 
     pages: str
     flags: tuple[str, ...] = ("read", "write")
     anon_vma: bool = True
+    start: int | None = None
+    before: int = 0
+    after: int = 0
+
+    @property
+    def first(self) -> int:
+        """Index of its first page inside the range."""
+        return self.start or 0
+
+    @property
+    def end(self) -> int:
+        """Index behind its last page inside the range."""
+        return self.first + len(self.pages)
 
     def __attrs_post_init__(self) -> None:
         for flag in self.flags:
             _require(flag in VMA_FLAGS, f'"{flag}" is not a VMA flag', "use " + ", ".join(VMA_FLAGS))
         _require(tuple(sorted(set(self.flags))) == self.flags, "VMA flags must be sorted and distinct", "sort them")
-        both = {"hugepage", "nohugepage"} <= set(self.flags)
-        _require(not both, "a VMA cannot be both hugepage and nohugepage", "drop one")
+        for one, other in _EXCLUSIVE_FLAGS:
+            _require(not {one, other} <= set(self.flags), f"a VMA cannot be both {one} and {other}", "drop one")
+        _require("locked" in self.flags or "lockonfault" not in self.flags, "lockonfault needs locked", 'add "locked" to its flags')
+        _require(bool(self.pages), "the map of a VMA is empty", "write a letter for each of its pages")
+        for name, value in (("start", self.first), ("before", self.before), ("after", self.after)):
+            _require(0 <= value <= 8192, f"{name} = {value} is out of range", "use 0 to 8192 pages")
+        _require(not self.before or not self.first, f"before = {self.before} needs a map from page 0 on", "drop before or start")
 
 
 class DriverKind(enum.Enum):
@@ -207,7 +262,8 @@ class Event:
         _require(self.before in POINTS, f'"{self.before}" is not a sleeping point', "use " + ", ".join(POINTS))
         _require(1 <= self.nth <= 999, f"nth = {self.nth} is out of range", "use 1 to 999")
         _require((self.op == "sysfs") == bool(self.name), "a sysfs event has a name and a value, no other has", "add or drop name")
-        _require(self.op == "sysfs" or not self.value, '"value" belongs to a sysfs event', "drop it")
+        plain = self.op == "sysfs" or not self.value or (self.op, self.value) == ("prctl", "except_advised")
+        _require(plain, f'value = "{self.value}" does not belong to this event', "drop it (sysfs has one; prctl may say except_advised)")
         known = self.name in SYSFS_FILES or self.name.removeprefix("hugepages-").isdecimal()
         _require(self.op != "sysfs" or known, f'name = "{self.name}" is not a file', f"use {', '.join(SYSFS_FILES)} or hugepages-N")
         if self.op != "replace_vma":
@@ -215,7 +271,7 @@ class Event:
             _require(named, "pin and zap name a page, replace_vma may, no other event does", "add or drop page")
 
 
-FAILURE_KINDS = ("alloc", "charge", "poison", "swapin_error", "swapin_retry")
+FAILURE_KINDS = ("alloc", "charge", "migration_again", "poison", "swapin_error", "swapin_retry")
 
 
 @attrs.frozen(kw_only=True)
@@ -223,7 +279,8 @@ class Failure:
     """One injected failure.
 
     :param kind: ``alloc`` or ``charge`` (the ``nth`` one fails), ``poison`` (reading ``page`` hits a memory error),
-        ``swapin_error`` or ``swapin_retry`` (of ``page``)
+        ``swapin_error`` or ``swapin_retry`` (of ``page``), ``migration_again`` (after the migration of ``page`` was waited for, it
+        is being migrated once more)
     """
 
     kind: str
@@ -237,17 +294,23 @@ class Failure:
         _require(1 <= self.nth <= 999, f"nth = {self.nth} is out of range", "use 1 to 999")
 
 
-PMD_STATES = ("table", "none", "absent", "huge")
+PMD_STATES = ("table", "none", "absent", "huge", "huge_zero", "migration")
+THP_DISABLE = ("no", "yes", "except_advised")
+GAP = " "
+"""Stands in :attr:`Scenario.pages` for a page that no VMA has."""
 
 
 @attrs.frozen(kw_only=True)
 class Scenario:
     """Everything that a run depends on; equal values give byte-identical observations.
 
-    :param vmas: for now exactly one, which covers the table
+    :param vmas: by address; pages between them are not mapped
     :param letters: letters beyond the default alphabet, sorted
-    :param pmd: what the PMD entry is: ``table``, ``none``, ``absent`` (no PMD page) or ``huge``; in the last three the map is
-        all none
+    :param pmd: what the PMD entry is: ``table``, ``none``, ``absent`` (no PMD page), ``huge``, ``huge_zero`` (the huge zero page) or
+        ``migration`` (a huge page that is being migrated); unless it is a table, the map is all none
+    :param deposited: tables that wait behind the same PMD page for other huge pages to be split, 0 to 2
+    :param thp_disable: PR_SET_THP_DISABLE: ``no``, ``yes`` or ``except_advised``
+    :param memcg_room: pages that the cgroup may still be charged; ``None``: it has no limit
     :param contract: ``checked``, or ``unchecked``: an unaligned address is allowed
     :param assumed: states that a capture could not see and that took their default
     :param name: for people; not part of the identity
@@ -262,6 +325,9 @@ class Scenario:
     vmas: tuple[Vma, ...]
     letters: tuple[tuple[str, PageState], ...] = ()
     pmd: str = "table"
+    deposited: int = 0
+    thp_disable: str = "no"
+    memcg_room: int | None = None
     driver: Driver
     events: tuple[Event, ...] = ()
     failures: tuple[Failure, ...] = ()
@@ -270,6 +336,18 @@ class Scenario:
 
     def __attrs_post_init__(self) -> None:
         check_scenario(self)
+
+    @property
+    def pages(self) -> str:
+        """One letter for each entry of the table; :data:`GAP` where no VMA is."""
+        first = self.vmas[0]
+        if len(first.pages) == self.geometry.ptes:
+            return first.pages
+        out, end = "", 0
+        for vma in self.vmas:
+            out += GAP * (vma.first - end) + vma.pages
+            end = vma.end
+        return out + GAP * (self.geometry.ptes - end)
 
     def alphabet(self) -> dict[str, PageState]:
         """Every letter that the map may use."""
@@ -282,9 +360,7 @@ def check_scenario(s: Scenario) -> None:
     :raises ScenarioError: for the first thing that cannot be
     """
     g, t, d = s.geometry, s.tunables, s.driver
-    _require(len(s.vmas) == 1, f"{len(s.vmas)} VMAs in one table are not supported", "use exactly one [[vma]]")
-    vma = s.vmas[0]
-    _require(len(vma.pages) == g.ptes, f"the map has {len(vma.pages)} letters, the table {g.ptes} entries", f"write {g.ptes} letters")
+    _check_vmas(s)
     _require(len(t.hugepages) == g.pmd_order - 1, "the per-order switches do not fit the geometry", f"name orders 2 to {g.pmd_order}")
     for name in ("max_ptes_none", "max_ptes_swap", "max_ptes_shared"):
         value = getattr(t, name)
@@ -297,7 +373,10 @@ def check_scenario(s: Scenario) -> None:
         )
         _require(letter not in ALPHABET, f'"{letter}" is a letter of the default alphabet', "choose another")
     _require(s.pmd in PMD_STATES, f'pmd = "{s.pmd}" is not known', "use " + ", ".join(PMD_STATES))
-    _require(s.pmd == "table" or set(vma.pages) == {"."}, f'pmd = "{s.pmd}" has no page-table entries', "make the map all none")
+    _check_pmd(s)
+    _require(s.thp_disable in THP_DISABLE, f'thp_disable = "{s.thp_disable}" is not known', "use " + ", ".join(THP_DISABLE))
+    room = s.memcg_room
+    _require(room is None or 0 <= room <= 65536, f"memcg_room = {room} is out of range", "use 0 to 65536 pages, or leave it out")
     _require(s.contract in ("checked", "unchecked"), f'contract = "{s.contract}" is not known', 'use "checked" or "unchecked"')
     if d.order is not None:
         _require(MIN_MTHP_ORDER <= d.order <= g.pmd_order, f"order = {d.order} is out of range", f"use 2 to {g.pmd_order}")
@@ -308,47 +387,86 @@ def check_scenario(s: Scenario) -> None:
         )
     for page in (*(e.page for e in s.events), *(f.page for f in s.failures)):
         _require(page is None or 0 <= page < g.ptes, f"page {page} lies outside the table", f"use 0 to {g.ptes - 1}")
-    touches_table = {"munmap", "replace_vma", "free_table", "pin", "zap"}
-    _require(
-        s.pmd != "huge" or not any(e.op in touches_table for e in s.events), "an event on a huge page is not supported", "drop the event"
-    )
-    _check_map(s, vma)
+    for event in s.events:
+        behind = event.op == "replace_vma" and event.page is not None and event.page >= s.vmas[-1].end
+        _require(not behind, f"page {event.page} lies behind the last VMA", f"use 0 to {s.vmas[-1].end - 1}")
+    _check_map(s)
 
 
-def _check_map(s: Scenario, vma: Vma) -> None:
-    alphabet = s.alphabet()
-    for letter in sorted(set(vma.pages)):
-        _require(letter in alphabet, f'"{letter}" is not in the alphabet', f"see the alphabet page, or add [letters.{letter}]")
-        page = alphabet[letter]
-        anon = page.kind in (Kind.PRESENT, Kind.SWAP)
-        _require(vma.anon_vma or not anon, f'"{letter}" needs an anon_vma', "say anon_vma = true")
+def _check_vmas(s: Scenario) -> None:
+    """The VMAs lie in the range, one behind the other."""
+    nr, end = s.geometry.ptes, 0
+    _require(bool(s.vmas), "the scenario has no VMA", "add [[vma]] with its map")
+    for number, vma in enumerate(s.vmas):
+        whole = len(vma.pages) == nr
         _require(
-            "write" in vma.flags or not page.write, f'"{letter}" is writable in a VMA that is not', "use a read-only letter, or add write"
+            whole or vma.start is not None,
+            f"the map has {len(vma.pages)} letters, the table {nr} entries" + _number(s, number),
+            f"write {nr} letters, or say start = ... for a VMA that does not cover the table",
         )
-        _require("uffd_wp" in vma.flags or not page.uffd_wp, f'"{letter}" needs a VMA armed for uffd-wp', 'add "uffd_wp" to its flags')
-        _require(1 << page.order <= s.geometry.ptes, f'"{letter}" is larger than the table', "use a smaller order")
-        if page.index is not None:
-            where = vma.pages.index(letter)
-            ok = all(i % (1 << page.order) == page.index for i, c in enumerate(vma.pages) if c == letter)
-            _require(ok, f'the large folio of "{letter}" is misaligned (page {where})', "folios are naturally aligned; move it")
-    _check_folios(vma.pages, alphabet)
+        _require(not whole or vma.start is None, f"start = {vma.start} of a VMA that covers the table" + _number(s, number), "drop start")
+        _require(
+            vma.first >= end, f"the VMA begins at page {vma.first} in the one before" + _number(s, number), "write them by address, apart"
+        )
+        end = vma.end
+        _require(
+            end <= nr, f"start = {vma.first} and {len(vma.pages)} letters lead behind the table" + _number(s, number), "shorten the map"
+        )
+        last = number == len(s.vmas) - 1 and end == nr
+        _require(
+            last or not vma.after, f"after = {vma.after} needs a map that reaches the end of the table" + _number(s, number), "drop after"
+        )
+
+
+def _number(s: Scenario, number: int) -> str:
+    """Which VMA a problem is about, where there are several."""
+    return f" (VMA {number + 1})" if len(s.vmas) > 1 else ""
+
+
+def _check_pmd(s: Scenario) -> None:
+    """Without a table the map is empty, and a huge page fills its VMA's range."""
+    _require(s.pmd == "table" or not set(s.pages) - {".", GAP}, f'pmd = "{s.pmd}" has no page-table entries', "make the map all none")
+    _require(0 <= s.deposited <= 2, f"deposited = {s.deposited} is out of range", "use 0 to 2")
+    _require(s.pmd != "absent" or not s.deposited, f"deposited = {s.deposited} needs a PMD page", "drop it, or another pmd")
+    if s.pmd not in ("huge", "huge_zero", "migration"):
+        return
+    vma = s.vmas[0]
+    _require(len(vma.pages) == s.geometry.ptes, f'pmd = "{s.pmd}" needs a VMA that covers the range', "write a map of the whole table")
+    _require(vma.anon_vma or s.pmd == "huge_zero", f'pmd = "{s.pmd}" needs an anon_vma', "say anon_vma = true")
+    touches_table = {"munmap", "replace_vma", "free_table", "pin", "zap"}
+    _require(not any(e.op in touches_table for e in s.events), "an event on a huge page is not supported", "drop the event")
+
+
+def _check_map(s: Scenario) -> None:
+    alphabet = s.alphabet()
+    for number, vma in enumerate(s.vmas):
+        for letter in sorted(set(vma.pages)):
+            which = _number(s, number)
+            _require(letter in alphabet, f'"{letter}" is not in the alphabet{which}', f"see the alphabet page, or add [letters.{letter}]")
+            page = alphabet[letter]
+            wrong = misfit(page, vma.flags, anon_vma=vma.anon_vma)
+            if wrong is not None:
+                raise ScenarioError(f'"{letter}" {wrong[0]}{which}', wrong[1])
+            _require(1 << page.order <= s.geometry.ptes, f'"{letter}" is larger than the table{which}', "use a smaller order")
+            if page.index is not None:
+                where = [i for i, c in enumerate(vma.pages, vma.first) if c == letter]
+                ok = all(i % (1 << page.order) == page.index for i in where)
+                _require(
+                    ok, f'the large folio of "{letter}" is misaligned (page {where[0]}){which}', "folios are naturally aligned; move it"
+                )
+    _check_folios(s.pages, alphabet)
 
 
 def _check_folios(pages: str, alphabet: dict[str, PageState]) -> None:
     """Letters that share a large folio agree on what belongs to the folio."""
-    large = [c for c in set(pages) if alphabet[c].order]
+    large = [c for c in set(pages) if c != GAP and alphabet[c].order]
     if len({folio_state(alphabet[c]) for c in large}) == len({alphabet[c].order for c in large}):
         return
     blocks: dict[tuple[int, int], str] = {}
     for i, letter in enumerate(pages):
-        page = alphabet[letter]
+        page = alphabet.get(letter, _NO_PAGE)
         if page.order:
             first = blocks.setdefault((page.order, i >> page.order), letter)
             same = folio_state(alphabet[first]) == folio_state(page)
             problem = f'"{first}" and "{letter}" at page {i} share a folio but not its state'
             _require(same, problem, "give both the same pins, lock, lru and node")
-
-
-def folio_state(page: PageState) -> tuple[object, ...]:
-    """What all pages of a large folio have in common."""
-    return page.order, page.pins, page.locked, page.lru, page.referenced, page.node

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 from kmm.kernel.report import Report
-from kmm.mm.folio import Folio, Page, PG_locked, PG_swapcache
+from kmm.mm.folio import Folio, Page, PG_locked, PG_mlocked, PG_swapcache
 from kmm.mm.mm_types import MmStruct
 from kmm.mm.pgtable import PtePage
-from kmm.mm.pte import ZERO_PFN, pmd_pfn, pmd_trans_huge, pte_to_swp_offset
+from kmm.mm.pte import (
+    PMD_NONE,
+    PTE_MARKER_GUARD,
+    PTE_MARKER_POISONED,
+    ZERO_PFN,
+    is_device_private_entry,
+    is_hwpoison_entry,
+    is_migration_entry,
+    is_pmd_migration_entry,
+    non_swap_entry,
+    pmd_pfn,
+    pmd_t,
+    pmd_trans_huge,
+    pte_marker_get,
+    pte_t,
+    pte_to_swp_offset,
+    swp_entry_pfn,
+)
 from kmm.mm.system import System
 from kmm.scenario.build import World
+from kmm.scenario.place import SIGBUS, SIGSEGV
 
 
 def check_quiescence(world: World) -> None:
@@ -22,14 +40,20 @@ def check_quiescence(world: World) -> None:
 
 
 def table_of(this: System, mm: MmStruct) -> PtePage | Page | None:
-    """What the PMD entry leads to: a table, the first page of a huge folio, or nothing."""
+    """What the PMD entry leads to: a table, the first page of a huge folio (also one that is being migrated), or nothing.
+
+    The huge zero page is nothing: it has no folio.
+    """
+    value = pmd_of(mm)
+    if pmd_trans_huge(value) or is_pmd_migration_entry(value):
+        return this.mem_map.get(pmd_pfn(value))
+    return this.tables.get(pmd_pfn(value))
+
+
+def pmd_of(mm: MmStruct) -> pmd_t:
+    """The PMD entry; none where there is no PMD page."""
     page = mm._pmds[0]
-    if page is None or not page.slot._val:
-        return None
-    pfn = pmd_pfn(page.slot._val)
-    if pmd_trans_huge(page.slot._val):
-        return this.mem_map[pfn]
-    return this.tables.get(pfn)
+    return PMD_NONE if page is None else page.slot._val
 
 
 def _mappings(this: System) -> dict[int, int]:
@@ -42,17 +66,23 @@ def _mappings(this: System) -> dict[int, int]:
                 if pte & 0x101:
                     pfn = (pte >> 12) & 0xFFFFFFFFFF
                     count[pfn] = count.get(pfn, 0) + 1
-        elif table is not None:
+                elif pte and is_device_private_entry(pte):
+                    pfn = swp_entry_pfn(pte)
+                    count[pfn] = count.get(pfn, 0) + 1
+        elif table is not None and pmd_trans_huge(pmd_of(mm)):
             count[table.pfn] = count.get(table.pfn, 0) + 1
     count.pop(ZERO_PFN, None)
     return count
 
 
 def refcount(this: System, world: World) -> None:
-    """REFCOUNT: references are mappings, swap cache, LRU batches and known pins; nobody keeps a folio lock."""
-    batched: dict[int, int] = {}
+    """REFCOUNT: references are mappings, swap cache, LRU and mlock batches, migrations and known pins; nobody keeps a folio lock."""
+    batched: dict[int, int] = dict.fromkeys(this.migrating, 1)
     for batch in this.lru_add:
         for folio in batch:
+            batched[folio.pfn] = batched.get(folio.pfn, 0) + 1
+    for mlocks in this.mlock_fbatch:
+        for folio, _ in mlocks:
             batched[folio.pfn] = batched.get(folio.pfn, 0) + 1
     for folio in this.folios:
         if folio.freed_by:
@@ -109,9 +139,13 @@ def conservation(this: System, mapped: dict[int, int]) -> None:
     if this.swap:
         _swap_slots(this)
     isolated = this.node_stat.get("nr_isolated_anon", 0)
-    if isolated:
-        report("CONSERVATION", f"NR_ISOLATED_ANON is {isolated} at the end")
+    migrating = sum(1 << this.mem_map[pfn].folio.order for pfn in this.migrating)
+    if isolated != migrating:
+        report("CONSERVATION", f"NR_ISOLATED_ANON is {isolated} at the end, {migrating} pages are being migrated")
     live = [f for f in this.folios if not f.freed_by]
+    mlocked = sum(1 << f.order for f in live if f._flags & PG_mlocked)
+    if mlocked != this.node_stat.get("nr_mlock", 0):
+        report("CONSERVATION", f"NR_MLOCK is {this.node_stat.get('nr_mlock', 0)}, {mlocked} pages are mlocked")
     charged = sum(1 << f.order for f in live if f._memcg is not None)
     usage = this.mms[0].memcg._usage
     if charged != usage:
@@ -148,13 +182,19 @@ def _mapcounts(this: System, folio: Folio, mapped: dict[int, int]) -> None:
 
 def _mm_counters(this: System, mm: MmStruct) -> None:
     table = table_of(this, mm)
-    anon = swap = 0
+    anon = swap = ksm_zero = 0
     if isinstance(table, PtePage):
         for pte in table._entries:
             if pte & 0x101:
-                anon += (pte >> 12) & 0xFFFFFFFFFF != ZERO_PFN
+                if not pte & 0x200:
+                    anon += 1
+                elif pte & 0x40 and (pte >> 12) & 0xFFFFFFFFFF == ZERO_PFN:
+                    ksm_zero += 1
             elif pte:
-                swap += 1
+                if not non_swap_entry(pte):
+                    swap += 1
+                else:
+                    anon += is_migration_entry(pte) or is_device_private_entry(pte)
     elif table is not None:
         anon = this.machine.ptes
     report = this.machine.report
@@ -162,6 +202,8 @@ def _mm_counters(this: System, mm: MmStruct) -> None:
         report("CONSERVATION", f"MM_ANONPAGES of {mm.name} is {mm._rss_stat[0]}, {anon} anonymous pages are mapped")
     if mm._rss_stat[1] != swap:
         report("CONSERVATION", f"MM_SWAPENTS of {mm.name} is {mm._rss_stat[1]}, it has {swap} swap entries")
+    if mm._ksm_zero_pages != ksm_zero:
+        report("CONSERVATION", f"the KSM zero pages of {mm.name} are counted as {mm._ksm_zero_pages}, {ksm_zero} are mapped")
     page = mm._pmds[0]
     tables = 0 if page is None else len(page._deposited) + isinstance(table, PtePage)
     if mm._pgtables_bytes != tables * this.machine.page_size:
@@ -175,7 +217,7 @@ def _swap_slots(this: System) -> None:
         table = table_of(this, mm)
         if isinstance(table, PtePage):
             for pte in table._entries:
-                if pte and not pte & 0x101:
+                if pte and not pte & 0x101 and not non_swap_entry(pte):
                     offset = pte_to_swp_offset(pte)
                     entries[offset] = entries.get(offset, 0) + 1
     for offset, slot in this.swap.items():
@@ -201,7 +243,8 @@ def transparency(this: System) -> None:
 
 
 def _token(value: int) -> str:
-    return "zeros" if value == 0 else f"contents {value}" if value > 0 else "bytes that were never written"
+    odd = {SIGBUS: "a SIGBUS", SIGSEGV: "a SIGSEGV"}
+    return odd.get(value) or ("zeros" if value == 0 else f"contents {value}" if value > 0 else "bytes that were never written")
 
 
 def _user_reads(this: System, table: PtePage | Page | None, index: int) -> int | str:
@@ -215,10 +258,12 @@ def _user_reads(this: System, table: PtePage | Page | None, index: int) -> int |
         if not pte:
             return 0
         if not pte & 0x101:
-            return _swapped(this, pte_to_swp_offset(pte))
+            return _nonpresent(this, pte)
         pfn = (pte >> 12) & 0xFFFFFFFFFF
         if pfn == ZERO_PFN:
             return 0
+        if pte & 0x200:
+            return pfn
     else:
         pfn = table.pfn + index
     page = this.mem_map.get(pfn)
@@ -227,6 +272,18 @@ def _user_reads(this: System, table: PtePage | Page | None, index: int) -> int |
     if page.freed_by:
         return f"maps {page.name}, which {page.freed_by} freed"
     return page._contents
+
+
+def _nonpresent(this: System, pte: pte_t) -> int | str:
+    if not non_swap_entry(pte):
+        return _swapped(this, pte_to_swp_offset(pte))
+    if is_hwpoison_entry(pte):
+        return SIGBUS
+    marker = pte_marker_get(pte)
+    if marker:
+        return SIGSEGV if marker & PTE_MARKER_GUARD else SIGBUS if marker & PTE_MARKER_POISONED else 0
+    page = this.mem_map[swp_entry_pfn(pte)]
+    return f"leads to {page.name}, which {page.freed_by} freed" if page.freed_by else page._contents
 
 
 def _swapped(this: System, offset: int) -> int | str:

@@ -9,19 +9,23 @@ from types import TracebackType
 
 import attrs
 
+from kmm.kernel.access import PLAIN
 from kmm.kernel.locks import at_quiescence, down_read
 from kmm.kernel.record import Recorder
 from kmm.kernel.ref import Ref
 from kmm.kernel.stop import Label, NotApplicable, Stop
+from kmm.mm.geometry import HPAGE_PMD_ORDER, HPAGE_PMD_SIZE
+from kmm.mm.huge_memory import thp_vma_suitable_order
 from kmm.mm.khugepaged.limits import collapse_allowable_orders
 from kmm.mm.khugepaged.scan import collapse_single_pmd, madvise_collapse_errno
 from kmm.mm.khugepaged.types import CollapseControl, ScanResult
-from kmm.mm.mmap import find_vma, mmap_read_unlock
+from kmm.mm.mm_types import MmStruct, VmAreaStruct
+from kmm.mm.mmap import mmap_read_unlock
 from kmm.mm.variant import Variant
 from kmm.scenario.build import World, build
 from kmm.scenario.events import Events
-from kmm.scenario.model import Driver, DriverKind, Scenario
-from kmm.scenario.page import Kind
+from kmm.scenario.model import GAP, Driver, DriverKind, Scenario
+from kmm.scenario.page import UNMAPPED, Kind
 from kmm.scenario.quiescence import check_quiescence
 
 
@@ -102,24 +106,56 @@ def _innermost(trace: TracebackType | None) -> str:
 def _drive(out: Run, driver: Driver) -> None:
     if driver.kind is DriverKind.DIRECT:
         _attempt(out, driver)
-    else:
-        _scan(out, is_khugepaged=driver.kind is DriverKind.KHUGEPAGED)
-
-
-def _scan(out: Run, *, is_khugepaged: bool) -> None:
-    """One table, as the daemon's loop or madvise_collapse visits it."""
+        return
     mm = out.world.mm
-    base = out.world.system.base
     down_read(mm.mmap_lock)
-    vma = find_vma(mm, base)
-    if vma is None or not collapse_allowable_orders(vma, vma.vm_flags, is_khugepaged):
+    vma = _visit(out) if driver.kind is DriverKind.KHUGEPAGED else _advise(out)
+    if vma is None:
         mmap_read_unlock(mm)
         out.result = "not scanned"
-        out.errno = "" if is_khugepaged else "EINVAL"
-        return
+    else:
+        _scan(out, vma, is_khugepaged=driver.kind is DriverKind.KHUGEPAGED)
+
+
+def _visit(out: Run) -> VmAreaStruct | None:
+    """The VMA in which khugepaged's loop over VMAs comes to the table."""
+    base = out.world.system.base
+    for vma in _vmas(out):
+        if collapse_allowable_orders(vma, vma.vm_flags, True) and thp_vma_suitable_order(vma, base, HPAGE_PMD_ORDER()):
+            return vma
+    return None
+
+
+def _advise(out: Run) -> VmAreaStruct | None:
+    """The VMA for which MADV_COLLAPSE of the table's range comes to the table; else the errno is set.
+
+    A VMA without an allowed order ends the call, and so does one of which less than a page of a PMD is asked for; one in which the
+    range ends where a PMD begins has nothing to do. A hole is remembered.
+    """
+    base, size = out.world.system.base, HPAGE_PMD_SIZE()
+    end = base
+    for vma in _vmas(out):
+        out.errno = out.errno if vma.vm_start <= end else "ENOMEM"
+        start, end = max(vma.vm_start, base), min(vma.vm_end, base + size)
+        hstart, hend = -(-start // size) * size, end // size * size
+        if not collapse_allowable_orders(vma, vma.vm_flags, False) or hend < hstart:
+            out.errno = "EINVAL"
+            return None
+        if hstart < hend:
+            return vma
+    out.errno = out.errno if end == base + size else "ENOMEM"
+    return None
+
+
+def _vmas(out: Run) -> tuple[VmAreaStruct, ...]:
+    return out.world.system.machine.read(out.world.mm, MmStruct.vmas, PLAIN)
+
+
+def _scan(out: Run, vma: VmAreaStruct, *, is_khugepaged: bool) -> None:
+    """One table, under the mmap read lock."""
     single = out.world.system.variant.collapse_single_pmd or collapse_single_pmd
     mmap_locked = Ref(True)
-    result = single(base, vma, mmap_locked, CollapseControl(is_khugepaged=is_khugepaged))
+    result = single(out.world.system.base, vma, mmap_locked, CollapseControl(is_khugepaged=is_khugepaged))
     _returned(out, result, mmap_locked)
     if not is_khugepaged and result not in (ScanResult.SCAN_SUCCEED, ScanResult.SCAN_PMD_MAPPED):
         out.errno = madvise_collapse_errno(result)
@@ -151,13 +187,15 @@ def _as_scanned(scenario: Scenario, cc: CollapseControl) -> tuple[int, int]:
     """What a scan of the whole table counts: (referenced, unmapped); the node load goes into ``cc``."""
     alphabet = scenario.alphabet()
     referenced = unmapped = 0
-    for letter in scenario.vmas[0].pages:
+    for letter in scenario.pages:
+        if letter == GAP:
+            continue
         page = alphabet[letter]
-        if page.kind is Kind.SWAP:
+        if page.kind in UNMAPPED:
             unmapped += 1
         elif page.kind is Kind.PRESENT:
             cc.node_load[page.node] += 1
-            referenced += cc.is_khugepaged and (page.young or page.referenced)
+            referenced += cc.is_khugepaged and (page.young or page.referenced or page.secondary_young)
     return referenced, unmapped
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import product
+from itertools import combinations, product
 from typing import Final
 
 import attrs
@@ -11,8 +11,12 @@ import attrs
 from kmm.scenario.alphabet import ALPHABET
 from kmm.scenario.factors import Factors, covering_family, drivers
 from kmm.scenario.families import Family
+from kmm.scenario.fits import fitting_flags, misfit
 from kmm.scenario.model import (
+    PMD_STATES,
     POINTS,
+    THP_DISABLE,
+    VMA_FLAGS,
     Config,
     Driver,
     DriverKind,
@@ -23,6 +27,7 @@ from kmm.scenario.model import (
     Tunables,
     Vma,
 )
+from kmm.scenario.state_tunables import state_tunables_family
 from kmm.scenario.states import page_states
 
 EIGHT: Final = Geometry(ptes=8)
@@ -34,7 +39,7 @@ ALL_ORDERS: Final = _DEFAULT.with_orders(EIGHT, 2, 3)
 LENIENT: Final = attrs.evolve(ALL_ORDERS, max_ptes_swap=7, max_ptes_shared=7)
 LETTERS: Final = tuple(c for c in ALPHABET if 1 << ALPHABET[c].order <= EIGHT.ptes)
 LETTERS_16: Final = tuple(c for c in ALPHABET if 1 << ALPHABET[c].order <= SIXTEEN.ptes)
-READ_ONLY: Final = tuple(c for c in LETTERS if not (ALPHABET[c].write or ALPHABET[c].uffd_wp))
+READ_ONLY: Final = tuple(c for c in LETTERS if misfit(ALPHABET[c], ("read",)) is None)
 FEW_LETTERS: Final = tuple(".orswp2u")
 ATTEMPTS: Final = tuple(
     Driver(kind=DriverKind.DIRECT, order=order, offset=offset, is_khugepaged=khugepaged, mmap_locked=locked)
@@ -71,7 +76,7 @@ def _scenario(
 
 def _fits(pages: str) -> tuple[str, ...]:
     """The flags of a writable VMA in which every letter of ``pages`` may stand."""
-    return _ARMED if any(ALPHABET[c].uffd_wp for c in pages) else ("read", "write")
+    return fitting_flags(ALPHABET[c] for c in pages)
 
 
 def _maps(letters: str, driver: Driver, tunables: Tunables, flags: tuple[str, ...] = ("read", "write")) -> Iterator[Scenario]:
@@ -99,7 +104,7 @@ def _deviations_read_only() -> Iterator[Scenario]:
 
 def _states(held: bool) -> Iterator[Scenario]:
     for state in page_states(held=held):
-        vma = Vma(pages="e" + "a" * 7, flags=_ARMED if state.uffd_wp else ("read", "write"))
+        vma = Vma(pages="e" + "a" * 7, flags=fitting_flags([state]))
         yield Scenario(geometry=EIGHT, tunables=LENIENT, vmas=(vma,), letters=(("e", state),), driver=KHUGEPAGED)
 
 
@@ -121,6 +126,7 @@ _WRITES: Final = (
 _EVENTS: Final = (
     *(Event(op="sysfs", before="alloc", name=name, value=value) for name, value in _WRITES),
     *(Event(op=op, before="alloc") for op in ("munmap", "replace_vma", "free_table", "exit", "prctl")),
+    Event(op="prctl", before="alloc", value="except_advised"),
     *(Event(op=op, before="alloc", page=page) for op, page in (("replace_vma", 4), ("pin", 0), ("pin", 5), ("zap", 0), ("zap", 5))),
 )
 
@@ -152,25 +158,97 @@ def _enables() -> Iterator[Scenario]:
         yield _scenario(pages, driver, tunables, flags=flags)
 
 
-def _configs() -> Iterator[Scenario]:
-    switches = product((True, False), (True, False), ("broadcast", "ipi"), ("x86", "walking"), MIXED, DRIVERS)
-    for debug_vm, split_ptlocks, tlb, arch, pages, driver in switches:
-        config = Config(debug_vm=debug_vm, split_ptlocks=split_ptlocks, tlb=tlb, arch=arch)
-        yield _scenario(pages, driver, LENIENT, config=config)
+def _configs(drivers: Iterable[Driver]) -> Iterator[Scenario]:
+    either = (True, False)
+    switches = product(either, either, ("broadcast", "ipi"), ("x86", "walking"), either, either, either)
+    for debug_vm, split_ptlocks, tlb, arch, highpte, pt_reclaim, vmemmap in switches:
+        config = Config(
+            debug_vm=debug_vm,
+            split_ptlocks=split_ptlocks,
+            tlb=tlb,
+            arch=arch,
+            highpte=highpte,
+            pt_reclaim=pt_reclaim,
+            sparsemem_vmemmap=vmemmap,
+        )
+        for pages, driver in product(MIXED, drivers):
+            yield _scenario(pages, driver, LENIENT, config=config)
+
+
+def _large_pages() -> Iterator[Scenario]:
+    geometry = attrs.evolve(EIGHT, page_size=65536)
+    for letter, at in product(LETTERS, range(8)):
+        pages = "a" * at + letter + "a" * (7 - at)
+        yield _scenario(pages, KHUGEPAGED, LENIENT, geometry=geometry, flags=_fits(pages))
 
 
 def _without_pages() -> Iterator[Scenario]:
     for driver in (KHUGEPAGED, MADVISE, *ATTEMPTS):
-        for pmd in ("none", "absent", "huge"):
+        for pmd in PMD_STATES[1:]:
             yield attrs.evolve(_scenario("." * 8, driver), pmd=pmd)
-        for letter in ".z":
-            vma = Vma(pages=letter * 8, anon_vma=False)
+        for letter in ".zU":
+            vma = Vma(pages=letter * 8, flags=_fits(letter), anon_vma=False)
             yield Scenario(geometry=EIGHT, tunables=ALL_ORDERS, vmas=(vma,), driver=driver)
 
 
 def _counted() -> Iterator[Scenario]:
     for driver, referenced, unmapped, pages in product(ATTEMPTS, (0, 1, 8), (0, 1), MIXED):
         yield _scenario(pages, attrs.evolve(driver, referenced=referenced, unmapped=unmapped), LENIENT)
+
+
+def _deposited() -> Iterator[Scenario]:
+    for deposited, pages, driver in product((1, 2), MIXED, DRIVERS):
+        yield attrs.evolve(_scenario(pages, driver, LENIENT), deposited=deposited)
+
+
+def _vma_edges() -> Iterator[Scenario]:
+    for pages, driver in product(MIXED, DRIVERS):
+        whole = _scenario(pages, driver, LENIENT)
+        vma = whole.vmas[0]
+        for first, end in combinations(range(9), 2):
+            before, after = (0, 8)[: 1 + (first == 0)], (0, 8)[: 1 + (end == 8)]
+            for beyond in product(before, after):
+                start = None if (first, end) == (0, 8) else first
+                cut = attrs.evolve(vma, pages=pages[first:end], start=start, before=beyond[0], after=beyond[1])
+                yield attrs.evolve(whole, vmas=(cut,))
+
+
+def _several_vmas() -> Iterator[Scenario]:
+    for pages, driver, at, gap in product(MIXED, DRIVERS, range(1, 8), (0, 1)):
+        whole = _scenario(pages, driver, LENIENT)
+        if at + gap < 8:
+            first = attrs.evolve(whole.vmas[0], pages=pages[:at], start=0, before=8)
+            second = attrs.evolve(whole.vmas[0], pages=pages[at + gap :], start=at + gap, flags=("dontdump", "read", "write"), after=8)
+            yield attrs.evolve(whole, vmas=(first, second))
+
+
+def _vma_flags() -> Iterator[Scenario]:
+    for flag, pages, driver in product(VMA_FLAGS, ("aaaaaaaa", "aaaa....", "FFFFFFF.", "........"), DRIVERS):
+        flags = tuple(sorted({"read", "write", flag, *(("locked",) if flag == "lockonfault" else ())}))
+        if all(misfit(ALPHABET[c], flags) is None for c in pages):
+            yield _scenario(pages, driver, LENIENT, flags=flags)
+
+
+def _processes() -> Iterator[Scenario]:
+    advice = (("read", "write"), ("hugepage", "read", "write"))
+    for thp_disable, flags, pages, driver in product(THP_DISABLE, advice, MIXED, DRIVERS):
+        yield attrs.evolve(_scenario(pages, driver, LENIENT, flags=flags), thp_disable=thp_disable)
+
+
+def _cgroups() -> Iterator[Scenario]:
+    for room, pages, driver in product(range(10), MIXED, DRIVERS):
+        yield attrs.evolve(_scenario(pages, driver, LENIENT), memcg_room=room)
+
+
+def _nodes() -> Iterator[Scenario]:
+    for some, node_reclaim, driver in product(product("amR", repeat=4), (True, False), (KHUGEPAGED, MADVISE)):
+        yield _scenario("".join(some) + "aaaa", driver, attrs.evolve(LENIENT, node_reclaim=node_reclaim))
+
+
+def _migrations() -> Iterator[Scenario]:
+    again = [Failure(kind="migration_again", page=page) for page in (0, 1, 5)]
+    for failures, pages, driver in product([(), *((each,) for each in again)], ("Maaaaaaa", "MMaaaMaa", "aDaaaMaw", "MMMMMMMM"), DRIVERS):
+        yield _scenario(pages, driver, LENIENT, failures=failures)
 
 
 _QUADS: Final = ("aaaa", "....", "a...", "oooo", "2222", "ssaa", "waaa")
@@ -190,6 +268,8 @@ def _map_families(letters: int) -> tuple[Family, ...]:
     """Whole-map families over the first ``letters`` of each row."""
     rows = (
         (".aoz", "khugepaged with every order", KHUGEPAGED, ALL_ORDERS, ("read", "write")),
+        ("aKZF", "khugepaged with every order in a VMA in which KSM merges", KHUGEPAGED, LENIENT, ("mergeable", "read", "write")),
+        ("agMH", "khugepaged with every order, without swap limit", KHUGEPAGED, LENIENT, ("read", "write")),
         ("asw2", "khugepaged with every order, without swap and shared limits", KHUGEPAGED, LENIENT, ("read", "write")),
         (".w2s", "MADV_COLLAPSE", MADVISE, ALL_ORDERS, ("read", "write")),
         ("rn.s", "khugepaged with every order in a read-only VMA", KHUGEPAGED, ALL_ORDERS, ("read",)),
@@ -222,7 +302,8 @@ def _common() -> tuple[Family, ...]:
     maps = f"the maps {' '.join(MIXED)}"
     mixed = f"{maps}, under khugepaged, MADV_COLLAPSE and {len(DRIVERS) - 2} direct attempts"
     everything = (
-        f"{len(_WRITES)} sysfs writes, munmap, replace_vma whole and from page 4, free_table, exit, prctl, pin and zap of pages 0 and 5"
+        f"{len(_WRITES)} sysfs writes, munmap, replace_vma whole and from page 4, free_table, exit, both forms of prctl, pin and zap of "
+        "pages 0 and 5"
     )
     return (
         _family("failures", f"the first to third allocation and charge, and every page read or swapped in, failing in {mixed}", _failures),
@@ -238,8 +319,46 @@ def _common() -> tuple[Family, ...]:
             f"aaaaaaaa aaaa...., under khugepaged, MADV_COLLAPSE and {len(DRIVERS) - 2} direct attempts",
             _enables,
         ),
-        _family("configurations", f"every configuration in {mixed}", _configs),
-        _family("no table", "every driver where there is no table, no PMD page, a huge page, or no anon_vma", _without_pages),
+        _family(
+            "no table",
+            "every driver where there is no table, no PMD page, a huge page, the huge zero page, a huge page that is being migrated, or no "
+            "anon_vma",
+            _without_pages,
+        ),
+        _family("deposited tables", f"one or two tables that wait behind the PMD page, in {mixed}", _deposited),
+        _family("64 KiB pages", "every letter at every place of 8 private pages of 64 KiB, under khugepaged", _large_pages),
+        _family(
+            "VMA edges",
+            f"every VMA that begins at page 0 to 7 and ends behind page 0 to 7, and where it reaches an end of the table also one that "
+            f"goes on for 8 pages, in {mixed}",
+            _vma_edges,
+        ),
+        _family(
+            "two VMAs",
+            f"two VMAs that meet at page 1 to 7, or that leave out one page, and go on on both sides of the table, in {mixed}",
+            _several_vmas,
+        ),
+        _family(
+            "VMA flags",
+            f"every VMA flag beside read and write, in the maps aaaaaaaa aaaa.... FFFFFFF. ........ that fit it, under khugepaged, "
+            f"MADV_COLLAPSE and {len(DRIVERS) - 2} direct attempts",
+            _vma_flags,
+        ),
+        _family(
+            "process switches", f"PR_SET_THP_DISABLE not set, set, and set but for advised VMAs, advised or not, in {mixed}", _processes
+        ),
+        _family("cgroup limits", f"a cgroup that may be charged 0 to 9 pages more, in {mixed}", _cgroups),
+        _family(
+            "nodes",
+            "every map of 4 pages over {a, m, R} before 4 private pages, with and without node reclaim, under khugepaged and MADV_COLLAPSE",
+            _nodes,
+        ),
+        _family(
+            "migrations",
+            "migration of no page or of page 0, 1 or 5 beginning once more after it was waited for, in the maps Maaaaaaa MMaaaMaa aDaaaMaw "
+            f"MMMMMMMM, under khugepaged, MADV_COLLAPSE and {len(DRIVERS) - 2} direct attempts",
+            _migrations,
+        ),
         _family("counts", f"every direct attempt with referenced 0, 1 and 8 and unmapped 0 and 1 in {maps}", _counted),
         _family(
             "quads",
@@ -251,9 +370,11 @@ def _common() -> tuple[Family, ...]:
 
 def _any_state(*, held: bool) -> Family:
     which = "pinned, locked, batched or off the LRU, or not" if held else "held by nobody"
+    marks = "KSM, lazyfree, mlocked, PROT_NONE, young in a secondary MMU: one of these, on node 0, or none"
+    states = f"every state that can exist ({which}; nodes 0 and 1; orders 0, 2 and 3; {marks})"
     return _family(
         "one page of any state",
-        f"a page of every state that can exist ({which}, nodes 0 and 1, orders 0, 2 and 3) before 7 private pages, under khugepaged",
+        f"a page of {states} before 7 private pages, under khugepaged",
         lambda: _states(held),
     )
 
@@ -271,8 +392,9 @@ def quick_families(seed: int) -> tuple[Family, ...]:
             lambda: _pairs(((0, 7), (1, 2), (3, 4)), KHUGEPAGED),
         ),
         _any_state(held=False),
+        _family("configurations", f"every configuration in the maps {' '.join(MIXED)}, under khugepaged", lambda: _configs((KHUGEPAGED,))),
         *_common(),
-        *(family for family in _map_families(3) if family.name != "maps over .w2"),
+        *(family for family in _map_families(3) if family.name not in ("maps over .w2", "maps over agM")),
         covering_family("pairs of factors", Factors(EIGHT, LETTERS, 2), 2, seed),
     )
 
@@ -299,9 +421,15 @@ def full_families(seed: int) -> tuple[Family, ...]:
             _deviations_read_only,
         ),
         _any_state(held=True),
+        _family(
+            "configurations",
+            f"every configuration in the maps {' '.join(MIXED)}, under khugepaged, MADV_COLLAPSE and {len(DRIVERS) - 2} direct attempts",
+            lambda: _configs(DRIVERS),
+        ),
         *_common(),
         *_map_families(4),
         covering_family("pairs of factors", Factors(EIGHT, LETTERS, 2), 2, seed),
         covering_family("pairs of factors, 16 PTEs", Factors(SIXTEEN, LETTERS_16, 2), 2, seed),
+        state_tunables_family(EIGHT, LETTERS, seed),
         covering_family("triples of factors", Factors(EIGHT, FEW_LETTERS, 1), 3, seed),
     )

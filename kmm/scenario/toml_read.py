@@ -25,7 +25,7 @@ Table: TypeAlias = dict[str, object]
 FORMAT: Final = 1
 REPLAY_KEYS: Final = ("candidate", "baseline", "expect")
 TOML_NAME: Final = {"pages": "map", "vmas": "vma", "events": "event", "failures": "failure"}
-_PLAIN_KEYS: Final = ("name", "remark", "contract", "pmd", "assumed")
+_PLAIN_KEYS: Final = ("name", "remark", "contract", "pmd", "deposited", "thp_disable", "memcg_room", "assumed")
 _PARTS: Final = ("geometry", "config", "tunables", "letters", "driver", "vma", "event", "failure")
 
 
@@ -209,8 +209,9 @@ def _scenario_culprit(problem: str, table: Table) -> Path:
     """Where to look for an error that no single part could see; nearly all of these are about the map."""
     if "unaligned" in problem:
         return ("driver",)
-    if "VMAs" in problem:
-        return ("vma", 1)
+    which = re.search(r" \(VMA (\d+)\)$", problem)
+    if which:
+        return ("vma", int(which[1]) - 1, "map")
     if problem.startswith("an event"):
         return ("event", 0)
     if problem.endswith(("is not one letter", "of the default alphabet")):

@@ -16,7 +16,7 @@ from kmm.scenario.toml_read import TOML_NAME
 _LINE: Final = 64
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
 _FOR_PEOPLE: Final = ("name", "remark")
-_PLAIN: Final = ("contract", "pmd", "assumed")
+_PLAIN: Final = ("contract", "pmd", "deposited", "thp_disable", "memcg_room", "assumed")
 
 
 def write_scenario(s: Scenario, prefix: str = "", *, people: bool = True) -> str:

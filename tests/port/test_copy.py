@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kmm.mm.folio import PG_lru, PG_partially_mapped
-from kmm.mm.khugepaged.copy import ksm_might_unmap_zero_page
+from kmm.mm.ksm import ksm_might_unmap_zero_page
 from kmm.mm.pte import pte_mkdirty
 from kmm.scenario.build import World
 from kmm.scenario.model import Failure
@@ -86,11 +86,14 @@ def test_a_zero_page_of_ksm_is_counted_out() -> None:
         entries = table(world)._entries
         entries[0] = pte_mkdirty(entries[0])
         world.system.node_stat["ksm_zero_pages"] = 1
+        world.mm._ksm_zero_pages = 1
 
-    assert go(make("zzaaaaaa", direct(3)), poke=ksm).world.system.node_stat["ksm_zero_pages"] == 0
+    after = go(make("zzaaaaaa", direct(3)), poke=ksm).world
+    assert (after.system.node_stat["ksm_zero_pages"], after.mm._ksm_zero_pages) == (0, 0)
     with running(make("zaaaaaaa")) as world:
-        ksm_might_unmap_zero_page(table(world)._entries[0])
+        ksm_might_unmap_zero_page(world.mm, table(world)._entries[0])
         assert "ksm_zero_pages" not in world.system.node_stat
+        assert world.mm._ksm_zero_pages == 0
 
 
 def test_a_new_huge_folio_is_queued_whole() -> None:

@@ -9,7 +9,7 @@ from kmm.kernel.access import PLAIN
 from kmm.kernel.ref import NULL
 from kmm.mm import system
 from kmm.mm.folio import Folio
-from kmm.mm.geometry import HPAGE_PMD_ORDER
+from kmm.mm.geometry import HPAGE_PMD_ORDER, RECLAIM_DISTANCE, node_distance
 from kmm.mm.khugepaged.types import MAX_NUMNODES, CollapseControl, ScanResult
 from kmm.mm.memcontrol import count_memcg_folio_events, mem_cgroup_charge
 from kmm.mm.mm_types import MmStruct
@@ -22,8 +22,12 @@ GFP_TRANSHUGE_LIGHT: Final = "GFP_TRANSHUGE_LIGHT"
 
 
 def collapse_scan_abort(nid: int, cc: CollapseControl) -> bool:
-    """The table is spread over nodes that are too far apart. Node reclaim is off: never."""
-    return False
+    """With node reclaim: the page's node is too far from one that has pages already."""
+    if not current.machine.read(system.this.sysctl, Sysctl.node_reclaim_mode, PLAIN):
+        return False
+    if cc.node_load[nid]:
+        return False
+    return any(cc.node_load[i] and node_distance(nid, i) > RECLAIM_DISTANCE for i in range(MAX_NUMNODES))
 
 
 def collapse_find_target_node(cc: CollapseControl) -> int:

@@ -7,6 +7,7 @@ from kmm.mm.folio import Folio, folio_page, folio_test_large, folio_unlock, page
 from kmm.mm.geometry import PAGE_SIZE
 from kmm.mm.khugepaged.isolate import release_pte_folio, release_pte_pages
 from kmm.mm.khugepaged.types import ScanResult
+from kmm.mm.ksm import ksm_might_unmap_zero_page
 from kmm.mm.memory import clear_user_highpage, copy_mc_user_highpage, folio_pte_batch, pte_page
 from kmm.mm.mm_types import MM_ANONPAGES, VmAreaStruct
 from kmm.mm.page_alloc import folio_put_refs
@@ -21,17 +22,11 @@ from kmm.mm.pgtable import (
     pte_clear,
     ptep_get,
 )
-from kmm.mm.pte import pte_dirty, pte_none, pte_none_or_zero, pte_t
+from kmm.mm.pte import pte_none, pte_none_or_zero
 from kmm.mm.rmap import folio_remove_rmap_ptes
 from kmm.mm.swap import folio_putback_lru
 from kmm.mm.swapfile import free_swap_cache
-from kmm.mm.vmstat import add_mm_counter, node_stat_mod, node_stat_sub_folio
-
-
-def ksm_might_unmap_zero_page(pte: pte_t) -> None:
-    """A zero page that KSM placed (it has the dirty bit) goes."""
-    if pte_dirty(pte):
-        node_stat_mod("ksm_zero_pages", -1)
+from kmm.mm.vmstat import add_mm_counter, node_stat_sub_folio
 
 
 def __collapse_huge_page_copy_succeeded(
@@ -54,7 +49,7 @@ def __collapse_huge_page_copy_succeeded(
                 spin_lock(ptl)
                 pte_clear(mm, addr, ptep)
                 spin_unlock(ptl)
-                ksm_might_unmap_zero_page(pteval)
+                ksm_might_unmap_zero_page(mm, pteval)
         else:
             src_page = pte_page(pteval)
             src = page_folio(src_page)

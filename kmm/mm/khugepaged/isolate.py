@@ -9,6 +9,7 @@ from kmm.mm import system
 from kmm.mm.folio import (
     Folio,
     folio_expected_ref_count,
+    folio_is_zone_device,
     folio_maybe_mapped_shared,
     folio_nr_pages,
     folio_order,
@@ -23,7 +24,7 @@ from kmm.mm.folio import (
 )
 from kmm.mm.geometry import HPAGE_PMD_ORDER, PAGE_SIZE
 from kmm.mm.khugepaged.limits import collapse_max_ptes_none
-from kmm.mm.khugepaged.types import CollapseControl, ScanResult
+from kmm.mm.khugepaged.types import CollapseControl, ScanResult, trace_folio
 from kmm.mm.memory import pte_page, vm_normal_page
 from kmm.mm.mm_types import VmAreaStruct
 from kmm.mm.mmu_notifier import mmu_notifier_test_young
@@ -93,7 +94,7 @@ def __collapse_huge_page_isolate(
             result = ScanResult.SCAN_PTE_UFFD_WP
             break
         page = vm_normal_page(vma, addr, pteval)
-        if page is None:
+        if page is None or folio_is_zone_device(page_folio(page)):
             result = ScanResult.SCAN_PAGE_NULL
             break
         folio = page_folio(page)
@@ -128,7 +129,7 @@ def __collapse_huge_page_isolate(
             result = ScanResult.SCAN_SUCCEED
     if result != ScanResult.SCAN_SUCCEED:
         release_pte_pages(pte, pte + i, compound_pagelist)
-    current.machine.trace("mm_collapse_huge_page_isolate", folio, none_or_zero, referenced, result, order)
+    current.machine.trace("mm_collapse_huge_page_isolate", trace_folio(folio), none_or_zero, referenced, result, order)
     return result
 
 

@@ -10,6 +10,7 @@ from kmm.mm import system
 from kmm.mm.folio import (
     Folio,
     folio_expected_ref_count,
+    folio_is_zone_device,
     folio_maybe_mapped_shared,
     folio_nid,
     folio_ref_count,
@@ -24,7 +25,7 @@ from kmm.mm.geometry import BIT, HPAGE_PMD_MASK, HPAGE_PMD_NR, HPAGE_PMD_ORDER, 
 from kmm.mm.khugepaged.alloc import collapse_scan_abort
 from kmm.mm.khugepaged.limits import collapse_allowable_orders, collapse_max_ptes_none
 from kmm.mm.khugepaged.revalidate import find_pmd_or_thp_or_none
-from kmm.mm.khugepaged.types import MAX_NUMNODES, CollapseControl, ScanResult
+from kmm.mm.khugepaged.types import MAX_NUMNODES, CollapseControl, ScanResult, trace_folio
 from kmm.mm.memory import vm_normal_page
 from kmm.mm.mm_types import MmStruct, VmAreaStruct
 from kmm.mm.mmu_notifier import mmu_notifier_test_young
@@ -138,7 +139,7 @@ def collapse_scan_pmd(mm: MmStruct, vma: VmAreaStruct, start_addr: int, mmap_loc
                 walk = system.this.variant.collapse_scan_bitmap or collapse_scan_bitmap
                 nr = walk(mm, start_addr, scan.referenced, scan.unmapped, cc, mmap_locked, enabled_orders)
                 result = ScanResult.SCAN_SUCCEED if nr > 0 else ScanResult.SCAN_FAIL
-    current.machine.trace("mm_khugepaged_scan_pmd", mm, scan.folio, scan.referenced, scan.none_or_zero, result, scan.unmapped)
+    current.machine.trace("mm_khugepaged_scan_pmd", mm, trace_folio(scan.folio), scan.referenced, scan.none_or_zero, result, scan.unmapped)
     return result
 
 
@@ -169,7 +170,7 @@ def _scan_pte(
     if pte_uffd_wp(pteval):
         return ScanResult.SCAN_PTE_UFFD_WP
     page = vm_normal_page(vma, addr, pteval)
-    if page is None:
+    if page is None or folio_is_zone_device(page_folio(page)):
         return ScanResult.SCAN_PAGE_NULL
     folio = scan.folio = page_folio(page)
     if not folio_test_anon(folio):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from typing import Final
 
+from kmm.mm.folio import Folio, folio_pfn
+
 MAX_NUMNODES: Final = 4
 
 
@@ -78,6 +80,13 @@ SCAN_STATUS: Final = (
     "page_filled",
 )
 """Trace strings, by result number."""
+
+
+def trace_folio(folio: Folio | None) -> Folio | None:
+    """What a trace event keeps of a folio: its frame number, which may take an access."""
+    if folio is not None:
+        folio_pfn(folio)
+    return folio
 
 
 class CollapseControl:

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
+import kmm
+
 _BYPASSES: Final = frozenset({"getattr", "setattr", "delattr", "__getattribute__", "__setattr__", "__delattr__"})
+_ROOMS: Final = ("kernel", "mm")
 
 
-def shared_fields(sources: Iterable[str]) -> set[str]:
-    """Names that some class in ``sources`` declares as a ``Field``."""
-    return {
+def shared_fields(trees: Iterable[ast.Module]) -> frozenset[str]:
+    """Names that some class declares as a ``Field``."""
+    return frozenset(
         name
-        for source in sources
-        for node in ast.walk(ast.parse(source))
+        for tree in trees
+        for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
         for statement in node.body
         for name in _declared(statement)
-    }
+    )
+
+
+@functools.cache
+def port_fields() -> frozenset[str]:
+    """The shared fields of ``kmm.kernel`` and ``kmm.mm``."""
+    here = Path(kmm.__file__).parent
+    return shared_fields(ast.parse(path.read_bytes()) for room in _ROOMS for path in sorted((here / room).rglob("*.py")))
 
 
 def _declared(statement: ast.stmt) -> list[str]:
@@ -35,22 +47,22 @@ def _is_field(value: ast.expr | None) -> bool:
     return isinstance(made, ast.Name) and made.id == "Field"
 
 
-def violations(source: str, fields: set[str]) -> list[str]:
-    """Every place in ``source`` that goes around the Machine, as ``line: what``.
+def bypasses(tree: ast.Module, fields: frozenset[str]) -> list[tuple[int, str]]:
+    """Every place that goes around the Machine: line, and what it does.
 
     A constructor may set its own storage, and the ``name`` of an object, which only reports read, may come from it.
 
-    :param fields: names of the shared fields (:func:`shared_fields`)
+    :param fields: names of the shared fields
     """
     lint = _Lint(fields)
-    lint.visit(ast.parse(source))
+    lint.visit(tree)
     return lint.found
 
 
 class _Lint(ast.NodeVisitor):
-    def __init__(self, fields: set[str]) -> None:
+    def __init__(self, fields: frozenset[str]) -> None:
         self.fields = fields
-        self.found: list[str] = []
+        self.found: list[tuple[int, str]] = []
         self.function = ""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
@@ -81,7 +93,7 @@ class _Lint(ast.NodeVisitor):
         self._report(node, f"calls {called}")
 
     def _report(self, node: ast.expr, what: str) -> None:
-        self.found.append(f"{node.lineno}: {what}")
+        self.found.append((node.lineno, what))
 
 
 def _is_private_name(arg: ast.expr) -> bool:

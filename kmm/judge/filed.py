@@ -1,0 +1,41 @@
+"""A verdict's counterexample as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from kmm.judge.errors import VariantError
+from kmm.judge.replay import DIFFERENT, default_name, replay, write_counterexample
+from kmm.judge.verdict import Verdict
+from kmm.scenario.errors import ScenarioError
+from kmm.scenario.model import Scenario
+
+
+def with_file(verdict: Verdict, directory: Path, *, baseline: str, candidate: str) -> Verdict:
+    """Write the counterexample, if there is one that shows the difference on its own, and run it again from the file.
+
+    When that fails, the explanation says so and the verdict names no file.
+
+    :param directory: where to write it
+    :param baseline: name of the variant, or its path from the current directory
+    :param candidate: likewise
+    """
+    example = verdict.counterexample
+    if example is None or not example.differs:
+        return verdict
+    file = directory / default_name(example.scenario)
+    try:
+        _write_and_replay(file, example.scenario, baseline, candidate)
+    except (ScenarioError, VariantError) as error:
+        return attrs.evolve(verdict, counterexample=attrs.evolve(example, explanation=f"{example.explanation}\n{error}"))
+    return attrs.evolve(verdict, counterexample=attrs.evolve(example, file=str(file)))
+
+
+def _write_and_replay(file: Path, s: Scenario, baseline: str, candidate: str) -> None:
+    write_counterexample(file, s, baseline=baseline, candidate=candidate)
+    if replay(file).relation != DIFFERENT:
+        raise ScenarioError(
+            "run again from its file it shows no difference", "look for what one of the variants keeps between runs", str(file)
+        )

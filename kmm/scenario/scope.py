@@ -1,0 +1,22 @@
+"""How much a check generates."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kmm.scenario.families import Family, hypothesis_family
+from kmm.scenario.model import Geometry
+from kmm.scenario.small_scope import full_families, quick_families
+
+_SAMPLES: Final = {"quick": 500, "full": 5000}
+SCOPES: Final = tuple(_SAMPLES)
+
+
+def generated(scope: str, seed: int) -> list[Family]:
+    """The families of a scope.
+
+    :param scope: one of :data:`SCOPES`
+    :param seed: of what is sampled
+    """
+    small = full_families(seed) if scope == "full" else quick_families(seed)
+    return [*small, hypothesis_family(Geometry(), _SAMPLES[scope], seed)]
