@@ -263,11 +263,13 @@ def test_line_coverage_counts_what_is_proved() -> None:
     proved = next(i for i, line in enumerate(source.split("\n"), 1) if line.strip() == LINES[0].text)
     every = {each.first for each in statements(source)}
     texts = {"r.py": source}
-    none = line_coverage("reviewed", texts, ())
+    none = line_coverage(texts, ())
     assert (none.total, none.reached, none.unreachable, len(none.missed)) == (len(every), 0, 1, len(every) - 1)
-    other = line_coverage("mine", texts, ())
-    assert (other.unreachable, len(other.missed)) == (0, len(every))
-    reached = line_coverage("reviewed", texts, {("r.py", proved), ("other.py", 9)})
+    other = line_coverage({"r.py": source.replace("smp_wmb()\n", "pass\n").replace("goto(out_nolock)", "goto(out_nolock); pass")}, ())
+    assert (other.unreachable, len(other.missed)) == (0, len(every)), "the proof is about another function"
+    copy = line_coverage({"mine.py": source.replace("    # out_nolock:\n", "")}, ())
+    assert (copy.unreachable, len(copy.missed)) == (1, len(every) - 1)
+    reached = line_coverage(texts, {("r.py", proved), ("other.py", 9)})
     assert reached.unreachable == 0
     assert reached.reached >= 1
 

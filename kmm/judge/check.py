@@ -210,8 +210,8 @@ class Tally:
 
     def _coverage(self) -> Coverage:
         return Coverage(
-            baseline=line_coverage(self.contest.baseline.variant.name, self.texts[0], self.lines[0]),
-            candidate=line_coverage(self.contest.candidate.variant.name, self.texts[1], self.lines[1]),
+            baseline=line_coverage(self.texts[0], self.lines[0]),
+            candidate=line_coverage(self.texts[1], self.lines[1]),
             codes=code_coverage(self.codes),
             not_applicable=self.not_applicable,
             undetermined=self.undetermined,

@@ -7,6 +7,7 @@ something that no earlier run of its chunk has shown, since tracing is slow.
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import attrs
 
 from kmm.judge.observe import Observation
 from kmm.judge.unreachable import CODES, LINES
-from kmm.judge.variants import LoadedVariant
+from kmm.judge.variants import LoadedVariant, installed_source
 from kmm.mm.khugepaged.types import SCAN_STATUS, ScanResult
 from kmm.mm.variant import Variant
 from kmm.scenario.model import Scenario
@@ -179,10 +180,9 @@ def sources(loaded: LoadedVariant) -> dict[str, str]:
     return {str(file): decode_source(file.read_bytes()) for file in files if file.is_file()}
 
 
-def line_coverage(variant: str, texts: Mapping[str, str], hit: Iterable[Line]) -> LineCoverage:
+def line_coverage(texts: Mapping[str, str], hit: Iterable[Line]) -> LineCoverage:
     """Which statements of a variant the executed lines belong to.
 
-    :param variant: its name
     :param texts: of :func:`sources`
     """
     executed = set(hit)
@@ -191,7 +191,7 @@ def line_coverage(variant: str, texts: Mapping[str, str], hit: Iterable[Line]) -
     for file, source in texts.items():
         every = statements(source)
         got = _reached(every, {line for name, line in executed if name == file})
-        proved = _proved(variant, source, every) - got
+        proved = _proved(source, every) - got
         first_lines = {each.first for each in every}
         total += len(first_lines)
         reached += len(got)
@@ -211,10 +211,33 @@ def _reached(every: list[Statement], executed: set[int]) -> set[int]:
     return got
 
 
-def _proved(variant: str, source: str, every: list[Statement]) -> set[int]:
+def _proved(source: str, every: list[Statement]) -> set[int]:
+    """The lines that a proof is about: it holds wherever the function is the one that was proved about, a copy included."""
     text = source.split("\n")
-    proofs = {(each.function, each.text) for each in LINES if variant in each.variants}
+    here = _functions(source)
+    proofs = {
+        (each.function, each.text)
+        for each in LINES
+        if any(here.get(each.function, "") == _functions_of(variant).get(each.function) for variant in each.variants)
+    }
     return {each.first for each in every if (each.function, text[each.first - 1].strip()) in proofs}
+
+
+@functools.cache
+def _functions_of(variant: str) -> dict[str, str]:
+    """The functions of an installed variant; none where it is not installed."""
+    path = installed_source(variant)
+    return _functions(path.read_text(encoding="utf-8")) if path is not None else {}
+
+
+def _functions(source: str) -> dict[str, str]:
+    """Each function of a module by name, as far as it is code: without position, comments and docstring."""
+    out: dict[str, str] = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
+            out[node.name] = "\n".join(map(ast.dump, (node.args, *body)))
+    return out
 
 
 def code_coverage(seen: Iterable[str]) -> CodeCoverage:

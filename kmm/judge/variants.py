@@ -87,6 +87,13 @@ def _installed() -> Path | None:
     return Path(spec.origin).parent if spec is not None and spec.origin else None
 
 
+def installed_source(name: str) -> Path | None:
+    """The file of an installed variant."""
+    refactors = _installed()
+    path = None if refactors is None else refactors / f"{name}.py"
+    return path if path is not None and path.is_file() else None
+
+
 def _load(path: Path, origin: str) -> LoadedVariant:
     path = Path(path.absolute())
     source = _read(path, origin)
