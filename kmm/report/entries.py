@@ -17,6 +17,7 @@ from kmm.mm.folio import (
     PG_swapbacked,
     PG_swapcache,
 )
+from kmm.mm.pgtable import PtePage
 from kmm.mm.pte import (
     PTE_MARKER_GUARD,
     PTE_MARKER_POISONED,
@@ -53,6 +54,7 @@ from kmm.mm.system import System
 from kmm.scenario.alphabet import ALPHABET
 from kmm.scenario.errors import ScenarioError
 from kmm.scenario.page import Kind, Lru, PageState
+from kmm.scenario.quiescence import table_of
 
 
 def state_of(this: System, pte: pte_t, *, secondary_young: bool) -> PageState | None:
@@ -129,7 +131,7 @@ def _present(this: System, page: Page, pte: pte_t, secondary_young: bool) -> Pag
     if folio.zone_device:
         return _entry_bits(Kind.DEVICE, page, pte)
     if ksm:
-        maps = min(maps, 4)
+        maps //= _mappings_of_owner(this, page)
     return attrs.evolve(
         _entry_bits(Kind.PRESENT, page, pte),
         prot_none=pte_protnone(pte),
@@ -146,6 +148,13 @@ def _present(this: System, page: Page, pte: pte_t, secondary_young: bool) -> Pag
         referenced=bool(folio._flags & PG_referenced),
         node=folio.nid,
     )
+
+
+def _mappings_of_owner(this: System, page: Page) -> int:
+    """How many entries of the owner map the page."""
+    table = table_of(this, this.mms[0])
+    entries = table._entries if isinstance(table, PtePage) else []
+    return max(1, sum(pte_present(pte) and pte_pfn(pte) == page.pfn for pte in entries))
 
 
 def _entry_bits(kind: Kind, page: Page, pte: pte_t) -> PageState:
