@@ -4,7 +4,7 @@ PYTHON ?= python3 python3.13 python3.12 python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: verdict test test-full soak bench clean
+.PHONY: verdict test test-full soak bench docs docs-help clean
 
 verdict: $(READY)
 	@$(BIN)/kmm check
@@ -24,8 +24,17 @@ soak: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
 
+# KERNEL=/path/to/linux sets the C of that tree beside the port; what was built so stays on this machine.
+docs: $(READY)
+	@[ -z "$(KERNEL)" ] || $(BIN)/python -m docs._ext.kernel_tree "$(KERNEL)"
+	@KERNEL="$(KERNEL)" $(BIN)/python -m sphinx -q -E -W --keep-going -n -b html -d docs/_build/doctrees docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+docs-help: $(READY)
+	@$(BIN)/python -m docs._ext.commands
+
 clean:
-	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist docs/_build
 
 $(READY): pyproject.toml requirements-dev.lock
 	@set -e; python=; \

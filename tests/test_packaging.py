@@ -25,7 +25,7 @@ def shipped_files() -> Iterator[Path]:
     """Every file of the project, without what tools leave behind."""
     yield from (ROOT / name for name in TOP_LEVEL)
     for top in SHIPPED:
-        yield from (path for path in sorted((ROOT / top).rglob("*")) if path.is_file() and "__pycache__" not in path.parts)
+        yield from (path for path in sorted((ROOT / top).rglob("*")) if path.is_file() and not {"__pycache__", "_build"} & set(path.parts))
 
 
 def test_no_file_names_a_local_path() -> None:

@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-SESSIONS = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+from tests.sessions import ROOT, blocks, shell
+
+SESSIONS = [each.text for each in blocks((ROOT / "README.md").read_text()) if each.is_session]
 MAKE = [s for s in SESSIONS if s.startswith("$ make")]
 KMM = [s for s in SESSIONS if not s.startswith("$ make")]
-
-
-def matches(expected: str, printed: str) -> bool:
-    """Whether the output is the expected one. A line ``...`` stands for any lines, ``...`` in a line for any text."""
-    pattern = ""
-    for line in expected.strip().splitlines():
-        pattern += r"(?:.*\n)*?" if line == "..." else ".*?".join(re.escape(part) for part in line.split("...")) + r"\n"
-    return re.fullmatch(pattern, printed.strip() + "\n") is not None or not (expected.strip() or printed.strip())
-
-
-def shell(session: str, cwd: Path) -> None:
-    """Run a console session, all commands in one shell, and compare each output."""
-    parts = re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]
-    commands = [part.partition("\n") for part in parts]
-    script = "\n".join(f"{command}\necho; echo =====8=====" for command, _, _ in commands)
-    env = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "HOME": str(cwd), "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900, check=False
-    )
-    outputs = done.stdout.split("=====8=====")
-    for (command, _, expected), printed in zip(commands, outputs, strict=False):
-        assert matches(expected, printed), f"$ {command}\n{printed}"
-
-
-def test_the_matcher_can_fail() -> None:
-    assert matches("one\n...\nthree", "one\ntwo\nthree")
-    assert not matches("one\n...\nfour", "one\ntwo\nthree")
 
 
 def test_the_readme_names_the_two_commands() -> None:

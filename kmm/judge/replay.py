@@ -112,15 +112,18 @@ def _is_path(name: str) -> bool:
 
 def _from_file(name: str, path: Path) -> str:
     """A variant as the file names it."""
-    if not _is_path(name):
-        return name
-    relative = os.path.relpath(name, path.parent)
-    return relative if _is_path(relative) else f"./{relative}"
+    return _path_from(name, path.parent) if _is_path(name) else name
 
 
 def _to_file(name: str, path: Path) -> str:
     """A variant of the file as the current directory names it."""
-    return str(path.parent / name) if path.parent != Path() and _is_path(name) else name
+    return _path_from(str(path.parent / name), Path()) if path.parent != Path() and _is_path(name) else name
+
+
+def _path_from(name: str, directory: Path) -> str:
+    """A path as seen from a directory; still one when it has but one part."""
+    relative = os.path.relpath(name, directory)
+    return relative if _is_path(relative) else f"./{relative}"
 
 
 def _run(s: Scenario, baseline: LoadedVariant, candidate: LoadedVariant, stall_s: float) -> _Outcome:

@@ -17,4 +17,5 @@ def given(scenarios: Sequence[Scenario], name: str) -> Family:
     captured = sum(bool(s.assumed) for s in scenarios)
     judged = [form for s in scenarios for form in (as_captured_drivers(s) if s.assumed else (s,))]
     forms = f", of which {captured} captured, each in four forms" if captured else ""
-    return Family(name, "exhaustive", f"the {len(scenarios)} scenarios given{forms}", lambda: iter(judged))
+    number = "the one scenario" if len(scenarios) == 1 else f"the {len(scenarios)} scenarios"
+    return Family(name, "exhaustive", f"{number} given{forms}", lambda: iter(judged))
