@@ -43,7 +43,8 @@ def sentence(verdict: Verdict) -> str:
     baseline, candidate = verdict.baseline.name, verdict.candidate.name
     match verdict.relation:
         case Relation.EQUIVALENT:
-            return f"equivalent: {candidate} behaves as {baseline} does in all {verdict.scenarios:,} scenarios of the scope"
+            every = "the one scenario" if verdict.scenarios == 1 else f"all {verdict.scenarios:,} scenarios"
+            return f"equivalent: {candidate} behaves as {baseline} does in {every} of the scope"
         case Relation.REFINES:
             return f"refines: whatever {candidate} does, {baseline} may do too"
         case Relation.DIFFERENT:
@@ -81,7 +82,7 @@ def _origin(side: Side) -> str:
 def _scope(console: Console, verdict: Verdict) -> None:
     _title(console, "scope")
     reached = [each for each in verdict.scope if each.count]
-    width = max((len(each.name) for each in reached), default=0)
+    width = max(len("family"), *(len(each.name) for each in reached))
     console.print(Text(f"  {'family':<{width}}  kind        scenarios  set", style="dim"))
     for each in reached:
         head = f"  {each.name:<{width}}  {each.kind:<10}  {each.count:>9,}  "
