@@ -8,7 +8,7 @@ from kmm.kernel import current
 from kmm.kernel.access import PLAIN
 from kmm.kernel.locks import might_sleep, spin_unlock
 from kmm.mm import page_table_check, system
-from kmm.mm.folio import Folio, Page, folio_get, folio_nr_pages, folio_unlock
+from kmm.mm.folio import Folio, Page, PageAnonExclusive, folio_get, folio_nr_pages, folio_unlock
 from kmm.mm.geometry import PAGE_SIZE
 from kmm.mm.memcontrol import mem_cgroup_migrate
 from kmm.mm.mm_types import MmStruct, VmAreaStruct
@@ -23,6 +23,7 @@ from kmm.mm.pte import (
     is_migration_entry_young,
     pfn_pte,
     pte_mkdirty,
+    pte_mkold,
     pte_mksoft_dirty,
     pte_mkuffd_wp,
     pte_mkwrite,
@@ -96,7 +97,7 @@ def _vma_of(mm: MmStruct, address: int) -> VmAreaStruct | None:
 
 def _restored(entry: pte_t, folio: Folio, vma: VmAreaStruct) -> pte_t:
     """The present entry that a migration entry becomes."""
-    pte = pte_t(pfn_pte(folio.pfn, vma.vm_page_prot) & ~0x20)
+    pte = pte_mkold(pfn_pte(folio.pfn, vma.vm_page_prot))
     if is_migration_entry_young(entry):
         pte = pte_mkyoung(pte)
     if is_migration_entry_dirty(entry):
@@ -116,7 +117,7 @@ def _set(ptep: PtePtr, pte: pte_t) -> None:
 
 
 def migrate_to_ram(vma: VmAreaStruct, pmd: PmdSlot, address: int, orig_pte: pte_t) -> bool:
-    """A device's callback: move a page that only the device reaches into memory. May sleep.
+    """A device's callback: move a page that only the device reaches into memory; its entry is old and clean. May sleep.
 
     :returns: false when there is no memory
     """
@@ -137,12 +138,12 @@ def migrate_to_ram(vma: VmAreaStruct, pmd: PmdSlot, address: int, orig_pte: pte_
     machine.write(folio, Folio.mapping, source.folio.mapping, PLAIN)
     machine.write(folio, Folio.index, source.folio.index, PLAIN)
     machine.write(folio, Folio.flags, source.folio.flags, PLAIN)
-    folio_add_anon_rmap_pte(folio, folio.pages[0], vma, address, exclusive=True)
-    entry = pfn_pte(folio.pfn, vma.vm_page_prot)
+    folio_add_anon_rmap_pte(folio, folio.pages[0], vma, address, exclusive=PageAnonExclusive(source))
+    entry = pte_mkold(pfn_pte(folio.pfn, vma.vm_page_prot))
     if pte_swp_uffd_wp(orig_pte):
         entry = pte_mkuffd_wp(entry)
     elif pte_swp_type(orig_pte) == SWP_DEVICE_WRITE:
-        entry = pte_mkwrite(pte_mkdirty(entry))
+        entry = pte_mkwrite(entry)
     if pte_swp_soft_dirty(orig_pte):
         entry = pte_mksoft_dirty(entry)
     _set(pte, entry)

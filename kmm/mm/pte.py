@@ -133,6 +133,11 @@ def pte_mkyoung(pte: pte_t) -> pte_t:
     return pte_t(pte | _PAGE_ACCESSED)
 
 
+def pte_mkold(pte: pte_t) -> pte_t:
+    """Not accessed."""
+    return pte_t(pte & ~_PAGE_ACCESSED)
+
+
 def pte_mkwrite(pte: pte_t) -> pte_t:
     """Writable."""
     return pte_t(pte | _PAGE_RW)

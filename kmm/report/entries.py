@@ -17,6 +17,7 @@ from kmm.mm.folio import (
     PG_swapbacked,
     PG_swapcache,
 )
+from kmm.mm.mm_types import MmStruct
 from kmm.mm.pgtable import PtePage
 from kmm.mm.pte import (
     PTE_MARKER_GUARD,
@@ -28,6 +29,7 @@ from kmm.mm.pte import (
     ZERO_PFN,
     is_device_private_entry,
     is_hwpoison_entry,
+    is_migration_entry,
     is_migration_entry_dirty,
     is_migration_entry_young,
     non_swap_entry,
@@ -105,6 +107,7 @@ def _non_swap(this: System, pte: pte_t) -> PageState | None:
         write=pte_swp_type(pte) == SWP_MIGRATION_WRITE,
         exclusive=pte_swp_type(pte) != SWP_MIGRATION_READ,
         node=page.folio.nid,
+        mapped_by=sum(_also_migrating(this, mm, page) for mm in this.mms[1:]),
         uffd_wp=uffd_wp,
         soft_dirty=soft_dirty,
     )
@@ -155,6 +158,13 @@ def _mappings_of_owner(this: System, page: Page) -> int:
     table = table_of(this, this.mms[0])
     entries = table._entries if isinstance(table, PtePage) else []
     return max(1, sum(pte_present(pte) and pte_pfn(pte) == page.pfn for pte in entries))
+
+
+def _also_migrating(this: System, mm: MmStruct, page: Page) -> bool:
+    """Another address space has a migration entry for the page."""
+    table = table_of(this, mm)
+    entries = table._entries if isinstance(table, PtePage) else []
+    return any(pte and is_migration_entry(pte) and swp_entry_pfn(pte) == page.pfn for pte in entries)
 
 
 def _entry_bits(kind: Kind, page: Page, pte: pte_t) -> PageState:

@@ -72,11 +72,14 @@ _MARKERS: Final = {
 class Frames:
     """Makes folios, charged to ``memcg``, and knows the tasks that hold some.
 
-    :param somebody: holds the folio locks that the scenario gives to others, and migrates pages
+    :param somebody: holds the folio locks that the scenario gives to others
     :param cpu: whose LRU batch the scenario's is
+
+    ``migrator`` is the task that migrates pages.
     """
 
     def __init__(self, this: System, memcg: MemCgroup, root: AnonVma, somebody: Task, cpu: int) -> None:
+        self.migrator = Task("migrator", this.machine.cpus[OWNER_CPU], 0)
         self.this = this
         self.memcg = memcg
         self.root = root
@@ -100,8 +103,8 @@ class Frames:
         """Somebody has isolated, locked and unmapped the folio to migrate it."""
         folio._refcount += 1
         folio._flags |= PG_locked
-        folio.lock_owner = self.somebody
-        self.this.migrating[folio.pfn] = self.somebody
+        folio.lock_owner = self.migrator
+        self.this.migrating[folio.pfn] = self.migrator
         self.count("nr_isolated_anon", 1 << folio.order)
 
     def count(self, name: str, delta: int) -> None:

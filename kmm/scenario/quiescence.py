@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from kmm.kernel.report import Report
 from kmm.mm.folio import Folio, Page, PG_locked, PG_mlocked, PG_swapcache
-from kmm.mm.mm_types import MmStruct
+from kmm.mm.mm_types import VM_LOCKED, MmStruct
 from kmm.mm.pgtable import PtePage
 from kmm.mm.pte import (
     PMD_NONE,
@@ -20,6 +22,7 @@ from kmm.mm.pte import (
     pmd_t,
     pmd_trans_huge,
     pte_marker_get,
+    pte_pfn,
     pte_t,
     pte_to_swp_offset,
     swp_entry_pfn,
@@ -93,7 +96,7 @@ def refcount(this: System, world: World) -> None:
             known += 1 << folio.order
         if known != folio._refcount:
             this.machine.report("REFCOUNT", f"{folio.label} has {folio._refcount} references at the end, {known} of them have a holder")
-        if flags & PG_locked and folio.lock_owner is not world.somebody:
+        if flags & PG_locked and folio.lock_owner is not world.somebody and folio.pfn not in this.migrating:
             this.machine.report("LOCKDEP", f"{folio.label} is still locked at the end")
 
 
@@ -143,6 +146,7 @@ def conservation(this: System, mapped: dict[int, int]) -> None:
     if isolated != migrating:
         report("CONSERVATION", f"NR_ISOLATED_ANON is {isolated} at the end, {migrating} pages are being migrated")
     live = [f for f in this.folios if not f.freed_by]
+    _mlocks(this, live)
     mlocked = sum(1 << f.order for f in live if f._flags & PG_mlocked)
     if mlocked != this.node_stat.get("nr_mlock", 0):
         report("CONSERVATION", f"NR_MLOCK is {this.node_stat.get('nr_mlock', 0)}, {mlocked} pages are mlocked")
@@ -154,6 +158,31 @@ def conservation(this: System, mapped: dict[int, int]) -> None:
     stat = this.node_stat.get("nr_anon_mapped", 0)
     if anon != stat:
         report("CONSERVATION", f"NR_ANON_MAPPED is {stat}, {anon} anonymous pages are mapped")
+
+
+def _mlocks(this: System, live: list[Folio]) -> None:
+    """Who is mlocked is mapped by a locked VMA, or waits in a batch of mlock."""
+    mlocked = [f for f in live if f._flags & PG_mlocked]
+    if not mlocked:
+        return
+    waiting = {folio.pfn for batch in this.mlock_fbatch for folio, _ in batch}
+    locked = {pfn for mm in this.mms for pfn in _frames_of_locked(this, mm)}
+    for folio in mlocked:
+        if folio.pfn not in waiting and not any(page.pfn in locked for page in folio.pages):
+            this.machine.report("CONSERVATION", f"{folio.label} is mlocked, but no locked VMA maps it")
+
+
+def _frames_of_locked(this: System, mm: MmStruct) -> Iterator[int]:
+    """The frames that the locked VMAs of an address space map."""
+    table = table_of(this, mm)
+    for vma in mm._vmas:
+        if not vma._vm_flags & VM_LOCKED:
+            continue
+        if isinstance(table, PtePage):
+            first, end = ((address - this.base) // this.machine.page_size for address in (vma._vm_start, vma._vm_end))
+            yield from (pte_pfn(pte) for pte in table._entries[max(first, 0) : max(end, 0)] if pte & 0x101)
+        elif table is not None:
+            yield table.pfn
 
 
 def _mapped_pages(folio: Folio) -> int:
@@ -195,6 +224,7 @@ def _mm_counters(this: System, mm: MmStruct) -> None:
                     swap += 1
                 else:
                     anon += is_migration_entry(pte) or is_device_private_entry(pte)
+                    _orphan(this, mm, pte)
     elif table is not None:
         anon = this.machine.ptes
     report = this.machine.report
@@ -209,6 +239,13 @@ def _mm_counters(this: System, mm: MmStruct) -> None:
     if mm._pgtables_bytes != tables * this.machine.page_size:
         text = f"pgtables_bytes of {mm.name} is {mm._pgtables_bytes}, it has {tables} PTE tables"
         report("CONSERVATION", text)
+
+
+def _orphan(this: System, mm: MmStruct, pte: pte_t) -> None:
+    """A migration entry stands for a page that is still being migrated."""
+    if is_migration_entry(pte) and swp_entry_pfn(pte) not in this.migrating:
+        folio = this.mem_map[swp_entry_pfn(pte)].folio
+        this.machine.report("CONSERVATION", f"{mm.name} has a migration entry for {folio.label}, which nobody migrates any more")
 
 
 def _swap_slots(this: System) -> None:
