@@ -103,7 +103,7 @@ def test_a_captured_scenario_is_judged_in_four_forms(here: Path, capsys: pytest.
     assert (code, out["scenarios"]) == (0, 4)
     scope = out["scope"]
     assert isinstance(scope, list)
-    assert scope[0]["set"] == "the 1 scenarios given, of which 1 captured, each in four forms"
+    assert scope[0]["set"] == "the one scenario given, of which 1 captured, each in four forms"
 
 
 def test_scenarios_of_several_files_are_judged_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

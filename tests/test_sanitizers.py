@@ -14,9 +14,9 @@ import pytest
 
 from kmm.kernel.report import CHECKS
 from kmm.mm import pgtable, rmap, swap, swapfile
-from kmm.mm.khugepaged import copy, isolate
+from kmm.mm.khugepaged import copy, isolate, limits
 from kmm.mm.variant import Variant
-from kmm.scenario.model import Event, Failure, Scenario
+from kmm.scenario.model import Driver, DriverKind, Event, Failure, Scenario
 from kmm.scenario.quiescence import first
 from kmm.scenario.run import run
 from refactors import reviewed, v12
@@ -45,6 +45,8 @@ PMD = make("aaaaaaaa", direct(3))
 LEFT = make("aaaaaaaa", direct(2), orders=(2,))
 succeeded = vars(copy)["__collapse_huge_page_copy_succeeded"]
 copied = vars(copy)["__collapse_huge_page_copy"]
+
+HALF = make("aa" + "." * 14, Driver(kind=DriverKind.KHUGEPAGED, passes=2), none=9, orders=(2, 3))
 
 CHANGES = [
     Change("KASAN", succeeded, "folio_put_refs(src, nr_ptes)", "folio_put_refs(src, nr_ptes + 1)", PMD),
@@ -83,6 +85,20 @@ CHANGES = [
     ),
     Change("TRANSPARENCY", copied, "page = folio_page(folio, i)", "page = folio_page(folio, 0)", PMD),
     Change("TRANSPARENCY", copied, "clear_user_highpage(page, src_addr)", "pass", make("aaaaaa.z", direct(3))),
+    Change(
+        "FIXPOINT",
+        limits.collapse_max_ptes_none,
+        "return min(none, HPAGE_PMD_NR() // 2 - 1) >> (HPAGE_PMD_ORDER() - order)",
+        "return none >> (HPAGE_PMD_ORDER() - order)",
+        HALF,
+    ),
+    Change(
+        "FIXPOINT",
+        limits.collapse_max_ptes_none,
+        "return min(none, HPAGE_PMD_NR() // 2 - 1) >> (HPAGE_PMD_ORDER() - order)",
+        "return min(none >> (HPAGE_PMD_ORDER() - order), HPAGE_PMD_NR() // 2 - 1)",
+        HALF,
+    ),
 ]
 
 

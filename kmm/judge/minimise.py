@@ -98,7 +98,7 @@ def size(s: Scenario) -> tuple[int, ...]:
         (s.pmd != "table") + bool(s.deposited) + (s.thp_disable != "no") + (s.memcg_room is not None),
         len(s.vmas) + sum((vma.start is not None) + bool(vma.before) + bool(vma.after) for vma in s.vmas),
         _KINDS.index(s.driver.kind),
-        nth,
+        nth + s.driver.passes,
         _set(s.driver, Driver(kind=s.driver.kind, order=s.driver.order)) + sum(len(_odd_flags(vma)) + (not vma.anon_vma) for vma in s.vmas),
         _set(s.geometry, Geometry(ptes=s.geometry.ptes)) + _set(s.config, Config()),
         _set(s.tunables, Tunables.default(s.geometry)) + _odd_orders(s.tunables, s.geometry),
@@ -156,6 +156,8 @@ def _driver(s: Scenario) -> Iterator[Scenario]:
             yield from _changed(s, driver=driver, tunables=s.tunables.with_orders(s.geometry, d.order), contract="checked")
         yield from _changed(s, driver=driver, contract="checked")
     yield from _changed(s, contract="checked")
+    for passes in range(1, d.passes):
+        yield from _changed(s, driver=attrs.evolve(d, passes=passes))
     if d.order is not None:
         yield from _changed(s, driver=Driver(kind=d.kind, order=d.order))
         yield from _reset(s, "driver", Driver(kind=d.kind, order=d.order))

@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-CHECKS: Final = ("KASAN", "LOCKDEP", "PAGE_TABLE_CHECK", "DEBUG_VM", "REFCOUNT", "TLB", "CONSERVATION", "TRANSPARENCY")
+CHECKS: Final = ("KASAN", "LOCKDEP", "PAGE_TABLE_CHECK", "DEBUG_VM", "REFCOUNT", "TLB", "CONSERVATION", "TRANSPARENCY", "FIXPOINT")
 """Every sanitizer, in the order in which they are asked."""
 
 

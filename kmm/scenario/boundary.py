@@ -69,14 +69,14 @@ BOUNDARY: Final = (
         key="daemon",
         area="drivers",
         kernel="khugepaged walks a list of address spaces, sleeps, and counts pages against its quota",
-        model="one scan of one table",
+        model="one table, scanned as often as the scenario says, with the batches drained between two passes",
         where="kmm.scenario.run",
     ),
     Gap(
         key="madvise-loop",
         area="drivers",
         kernel="MADV_COLLAPSE drains the LRU batches of every CPU, visits each range of its argument and goes on after failures",
-        model="one scan of one table, without the drain",
+        model="one table, without the drain before the first pass",
         where="kmm.scenario.run",
     ),
     Gap(

@@ -117,7 +117,7 @@ def _machine(s: Scenario) -> Machine:
         highpte=c.highpte,
         pt_reclaim=c.pt_reclaim,
         vmemmap=c.sparsemem_vmemmap,
-        budget=100_000 + 2_000 * g.ptes,
+        budget=(100_000 + 2_000 * g.ptes) * s.driver.passes,
     )
 
 

@@ -198,9 +198,10 @@ class DriverKind(enum.Enum):
 class Driver:
     """The call that is judged.
 
-    ``khugepaged`` and ``madvise`` scan the one table. ``direct`` makes one attempt at an order and offset; all further
-    fields concern only it.
+    ``khugepaged`` and ``madvise`` scan the one table, ``passes`` times. ``direct`` makes one attempt at an order and offset; all
+    other fields concern only it.
 
+    :param passes: how often the table is visited, 1 to 9; from the second time on the LRU batches are drained first
     :param order: order of the attempt; ``None`` outside ``direct``
     :param offset: first page of the attempt in the table, a multiple of 2^order
     :param is_khugepaged: whose limits apply
@@ -211,6 +212,7 @@ class Driver:
     """
 
     kind: DriverKind
+    passes: int = 1
     order: int | None = None
     offset: int = 0
     is_khugepaged: bool = True
@@ -225,6 +227,8 @@ class Driver:
         of_direct = (self.offset, self.is_khugepaged, self.mmap_locked, self.referenced, self.unmapped, self.misalign)
         plain = of_direct == (0, True, True, None, None, 0)
         _require(direct or plain, "offset, is_khugepaged, mmap_locked and the like belong to a direct attempt", "drop them")
+        _require(1 <= self.passes <= 9, f"passes = {self.passes} is out of range", "use 1 to 9")
+        _require(not direct or self.passes == 1, f"passes = {self.passes} of a direct attempt", "drop it")
         for name in ("referenced", "unmapped"):
             value = getattr(self, name)
             _require(value is None or value >= 0, f"{name} = {value} is negative", "use 0 or more")

@@ -251,6 +251,13 @@ def _migrations() -> Iterator[Scenario]:
         yield _scenario(pages, driver, LENIENT, failures=failures)
 
 
+def _passes() -> Iterator[Scenario]:
+    creeping = ("aaa.....", "aaaa....", "a.a.a.a.", "aaa.aaa.")
+    for kind, passes, none, pages, orders in product((KHUGEPAGED, MADVISE), (2, 3), range(8), (*MIXED, *creeping), ((3,), (2, 3))):
+        limits = attrs.evolve(_DEFAULT.with_orders(EIGHT, *orders), max_ptes_none=none, max_ptes_swap=7, max_ptes_shared=7)
+        yield _scenario(pages, attrs.evolve(kind, passes=passes), limits)
+
+
 _QUADS: Final = ("aaaa", "....", "a...", "oooo", "2222", "ssaa", "waaa")
 
 
@@ -312,6 +319,12 @@ def _common() -> tuple[Family, ...]:
             "limits",
             f"max_ptes_none 0 to 7, max_ptes_swap and max_ptes_shared 0, 1, 2 and 7, with orders 2, 3 or both, in {maps}, under khugepaged",
             _tunables,
+        ),
+        _family(
+            "passes",
+            "two and three passes by khugepaged and by MADV_COLLAPSE, with max_ptes_none 0 to 7 and order 3 or both orders, in "
+            f"{maps} aaa..... aaaa.... a.a.a.a. aaa.aaa.",
+            _passes,
         ),
         _family(
             "switches",

@@ -91,4 +91,4 @@ def test_anonymous_pages_grow_by_the_holes_that_were_filled() -> None:
 
 def test_a_leaked_write_lock_does_not_stop_the_observation() -> None:
     with_lock = go(make("aaaaaaaa", MADVISE), poke=lambda world: down_write(world.mm.mmap_lock))
-    assert with_lock.outcome == "DEADLOCK: _drive waits for mmap_lock"
+    assert with_lock.outcome == "DEADLOCK: _visit_table waits for mmap_lock"

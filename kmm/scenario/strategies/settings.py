@@ -97,7 +97,7 @@ def drivers(geometry: Geometry, *, kinds: Sequence[DriverKind] = tuple(DriverKin
 def draw_driver(draw: st.DrawFn, geometry: Geometry, kinds: tuple[DriverKind, ...]) -> Driver:
     kind = pick(draw, kinds)
     if kind is not DriverKind.DIRECT:
-        return Driver(kind=kind)
+        return Driver(kind=kind, passes=pick(draw, (1, 1, 1, 1, 1, 1, 1, 1, 2, 3)))
     order = pick(draw, range(MIN_MTHP_ORDER, geometry.pmd_order + 1))
     return Driver(
         kind=kind,
