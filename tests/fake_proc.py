@@ -34,6 +34,7 @@ HWPOISON: Final = 1 << 19
 KSM: Final = 1 << 21
 THP: Final = 1 << 22
 ZERO_PAGE: Final = 1 << 24
+MLOCKED: Final = 1 << 33
 PLAIN: Final = ANON | SWAPBACKED | LRU
 """The flags of an ordinary anonymous page."""
 
@@ -92,6 +93,27 @@ class FakeProc:
             self.frame(pfn + i, flags | THP | (TAIL if i else HEAD), mapcount)
         for i in pages if pages is not None else range(1 << order):
             self.page(address + i * 4096, PRESENT | SOFT_DIRTY | ONCE, pfn=pfn + i)
+
+    def status(self, text: str) -> None:
+        """Write the process's status."""
+        (self.process / "status").write_text(text)
+
+    def cgroup(self, path: str, *, limit: str, usage: int) -> None:
+        """Put the process into a cgroup, unless it is in one, and give that cgroup a limit and a charge, in bytes."""
+        if not (self.process / "cgroup").exists():
+            (self.process / "cgroup").write_text(f"0::{path}\n")
+        top = self.root / "sys/fs/cgroup"
+        group = top / path.lstrip("/")
+        group.mkdir(parents=True, exist_ok=True)
+        (top / "cgroup.controllers").write_text("memory\n")
+        (group / "memory.max").write_text(f"{limit}\n")
+        (group / "memory.current").write_text(f"{usage}\n")
+
+    def sysctl(self, name: str, value: str) -> None:
+        """Write a file under /proc/sys/vm."""
+        path = self.root / "proc/sys/vm" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(value + "\n")
 
     def setting(self, name: str, value: str) -> None:
         """Write a file under transparent_hugepage."""

@@ -10,12 +10,15 @@ import pytest
 from kmm.live.capture import Capture, as_captured_drivers, capture
 from kmm.live.errors import CaptureError
 from kmm.scenario.alphabet import ALPHABET
-from kmm.scenario.model import Driver, DriverKind, Scenario
+from kmm.scenario.model import Driver, DriverKind, Scenario, Vma
 from tests import fake_proc as f
 from tests.fake_proc import BASE, PID, RANGE, FakeProc
 
 SEEN = f.PRESENT | f.SOFT_DIRTY | f.ONCE
 ARMED = "rd wr mr mw me ac sd uw"
+ALWAYS = {
+    "config", "deposited", "dirty", "exclusive", "node", "pins", "prot_none", "secondary_young", "thp_disable", "write", "young"
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -101,17 +104,15 @@ def test_a_folio_of_pmd_size_that_ptes_map(seen: FakeProc) -> None:
 @pytest.mark.parametrize(
     ("reason", "word", "flags", "mapcount"),
     [
-        ("KSM page", SEEN, f.PLAIN | f.KSM, 2),
-        ("mlocked", SEEN, f.PLAIN | f.UNEVICTABLE, 1),
+        ("changed while it was read", SEEN, f.PLAIN | f.KSM, 2),
+        ("mlocked by another address space", SEEN, f.PLAIN | f.UNEVICTABLE | f.MLOCKED, 1),
         ("poisoned page", SEEN, f.PLAIN | f.HWPOISON, 1),
-        ("lazyfree page", SEEN, f.ANON | f.LRU, 1),
         ("page that is not anonymous", SEEN, f.LRU, 1),
         ("page mapped by more than four address spaces", SEEN, f.PLAIN, 5),
         ("changed while it was read", SEEN, f.PLAIN, 0),
         ("changed while it was read", SEEN | f.UFFD_WP, f.PLAIN, 1),
-        ("guard marker", f.GUARD, None, 0),
-        ("migration entry or marker", f.SWAP | 31, None, 0),
-        ("migration entry or marker", f.SWAP | 24, None, 0),
+        ("migration, device or poison entry", f.SWAP | 30, None, 0),
+        ("migration, device or poison entry", f.SWAP | 24, None, 0),
     ],
 )
 def test_pages_that_scenarios_cannot_say(seen: FakeProc, reason: str, word: int, flags: int | None, mapcount: int) -> None:
@@ -133,27 +134,137 @@ def test_pieces_of_two_folios_in_one_place_are_left_out(seen: FakeProc) -> None:
     assert read(seen).skipped == (("pieces of two large folios in one place", 1),)
 
 
-def test_a_large_folio_whose_pages_differ_is_left_out(seen: FakeProc) -> None:
+def test_a_large_folio_whose_entries_differ(seen: FakeProc) -> None:
     seen.vma(BASE, BASE + RANGE)
-    seen.folio(BASE, 4, pfn=1024)
+    seen.folio(BASE, 2, pfn=1024)
     seen.page(BASE + 4096, f.PRESENT | f.ONCE, pfn=1025)
-    assert read(seen).skipped == (("large folio whose pages differ", 1),)
+    scenario = only(seen)
+    assert scenario.pages[:4] == "2A22"
+    assert scenario.letters == (("A", attrs.evolve(ALPHABET["2"], soft_dirty=False)),)
 
 
-def test_a_range_that_a_pmd_maps_is_left_out(seen: FakeProc) -> None:
+def test_a_range_that_a_pmd_maps(seen: FakeProc) -> None:
     seen.vma(BASE, BASE + 2 * RANGE, kb={"AnonHugePages": 2048})
     seen.folio(BASE, 9, pfn=1024)
     seen.page(BASE + RANGE, SEEN, pfn=7, flags=f.PLAIN)
     found = read(seen)
-    assert found.skipped == (("mapped by a PMD", 1),)
-    assert [s.vmas[0].pages[:2] for s in found.scenarios] == ["a."]
+    assert found.skipped == ()
+    assert [(s.pmd, s.pages[:2]) for s in found.scenarios] == [("huge", ".."), ("table", "a.")]
 
 
-def test_the_huge_zero_page_is_left_out(seen: FakeProc) -> None:
+def test_the_huge_zero_page(seen: FakeProc) -> None:
     seen.vma(BASE, BASE + RANGE)
     for i in range(512):
         seen.page(BASE + i * 4096, f.PRESENT, pfn=1024 + i, flags=f.ZERO_PAGE | f.THP)
-    assert read(seen).skipped == (("mapped by a PMD", 1),)
+    assert (only(seen).pmd, set(only(seen).pages)) == ("huge_zero", {"."})
+
+
+def test_a_vma_that_begins_and_ends_inside(seen: FakeProc) -> None:
+    seen.vma(BASE + 3 * 4096, BASE + RANGE + 5 * 4096)
+    for page in (3, 511, 512, 516):
+        seen.page(BASE + page * 4096, SEEN, pfn=7 + page, flags=f.PLAIN)
+    first, second = read(seen).scenarios
+    assert first.vmas == (Vma(pages="a" + "." * 507 + "a", start=3, after=5),)
+    assert second.vmas == (Vma(pages="a...a", start=0, before=509),)
+    assert read(seen).skipped == ()
+
+
+def test_several_vmas_and_a_hole(seen: FakeProc) -> None:
+    seen.vma(BASE - 2 * RANGE, BASE + 100 * 4096)
+    seen.vma(BASE + 100 * 4096, BASE + 200 * 4096, perms="r--p", flags="rd mr mw me ac sd")
+    seen.vma(BASE + 300 * 4096, BASE + RANGE, flags="rd wr mr mw me dd sd")
+    seen.page(BASE + 99 * 4096, SEEN, pfn=7, flags=f.PLAIN)
+    seen.page(BASE + 100 * 4096, SEEN, pfn=8, flags=f.PLAIN)
+    (scenario,) = read(seen).scenarios
+    assert scenario.vmas == (
+        Vma(pages="." * 99 + "a", start=0, before=512),
+        Vma(pages="r" + "." * 99, start=100, flags=("read",)),
+        Vma(pages="." * 212, start=300, flags=("dontdump", "read", "write")),
+    )
+    assert read(seen).skipped == (("untouched", 2),)
+
+
+def test_a_range_with_a_part_of_a_file_is_left_out(seen: FakeProc) -> None:
+    seen.vma(BASE, BASE + 4096, inode=9, name="/usr/bin/thing")
+    seen.vma(BASE + 4096, BASE + RANGE)
+    seen.page(BASE + 4096, SEEN, pfn=7, flags=f.PLAIN)
+    assert read(seen) == Capture(scenarios=(), skipped=(("file VMA", 1),))
+
+
+@pytest.mark.parametrize(
+    ("letter", "vma_flags", "word", "flags"),
+    [
+        ("F", "rd wr sd", SEEN, f.ANON | f.LRU),
+        ("F", "rd wr sd dp", SEEN, f.ANON | f.LRU),
+        ("l", "rd wr sd lo", SEEN, f.PLAIN | f.UNEVICTABLE | f.MLOCKED),
+        ("a", "rd wr sd lo", SEEN, f.PLAIN),
+        ("g", "rd wr sd", f.GUARD, None),
+        ("g", "rd wr sd", f.GUARD | f.SWAP | 31 | 4 << 5, None),
+        ("P", "rd wr sd", f.SWAP | 31 | 2 << 5, None),
+        ("U", ARMED, f.SWAP | f.UFFD_WP | 31 | 1 << 5, None),
+    ],
+)
+def test_letters_that_need_more_than_the_page(seen: FakeProc, letter: str, vma_flags: str, word: int, flags: int | None) -> None:
+    seen.vma(BASE, BASE + RANGE, flags=vma_flags)
+    seen.page(BASE + 4096, word, pfn=7 if flags is not None else 0, flags=flags)
+    assert only(seen).pages == "." + letter + "." * 510
+
+
+def test_pages_merged_by_ksm(seen: FakeProc) -> None:
+    """Each folio has a letter of its own; one that is mapped more often than the range maps it is shared."""
+    seen.vma(BASE, BASE + RANGE, flags="rd wr mg sd")
+    for page, pfn, mapcount in ((0, 7, 2), (1, 7, 2), (2, 8, 1), (3, 9, 5), (4, 9, 5)):
+        seen.page(BASE + page * 4096, f.PRESENT | f.SOFT_DIRTY, pfn=pfn, flags=f.PLAIN | f.KSM, mapcount=mapcount)
+    scenario = only(seen)
+    assert scenario.pages[:6] == "AABCC."
+    private = attrs.evolve(ALPHABET["K"], mapped_by=0)
+    assert scenario.letters == (("A", private), ("B", private), ("C", ALPHABET["K"]))
+    assert "mapped_by" in scenario.assumed
+
+
+def test_every_flag_of_a_vma(seen: FakeProc) -> None:
+    seen.vma(BASE, BASE + RANGE, flags="rd wr ex lo gd dc dd de io mg nh um uw sd")
+    seen.page(BASE, SEEN, pfn=7, flags=f.PLAIN)
+    assert only(seen).vmas[0].flags == (
+        "dontcopy", "dontdump", "dontexpand", "exec", "growsdown", "io", "locked", "mergeable", "nohugepage", "read", "uffd_missing",
+        "uffd_wp", "write",
+    )  # fmt: skip
+    assert "lockonfault" in only(seen).assumed
+
+
+@pytest.mark.parametrize(("line", "expected", "sure"), [("THP_enabled:\t0\n", "yes", True), ("THP_enabled:\t1\n", "no", False)])
+def test_the_process_switch(proc: FakeProc, line: str, expected: str, sure: bool) -> None:
+    proc.status(f"Name:\tx\n{line}Threads:\t1\n")
+    proc.vma(BASE, BASE + RANGE)
+    proc.page(BASE, SEEN)
+    assert (only(proc).thp_disable, "thp_disable" not in only(proc).assumed) == (expected, sure)
+
+
+@pytest.mark.parametrize(
+    ("groups", "room"),
+    [
+        ({"/a/b": ("max", 4096)}, None),
+        ({"/a/b": (str(100 * 4096), 60 * 4096)}, 40),
+        ({"/a/b": (str(100 * 4096), 60 * 4096), "/a": (str(80 * 4096), 70 * 4096)}, 10),
+        ({"/a/b": ("4096", 8192)}, 0),
+        ({"/a/b": (str(1 << 40), 0)}, None),
+    ],
+)
+def test_the_room_in_the_cgroup(proc: FakeProc, groups: dict[str, tuple[str, int]], room: int | None) -> None:
+    for path, (limit, usage) in groups.items():
+        proc.cgroup(path, limit=limit, usage=usage)
+    proc.vma(BASE, BASE + RANGE)
+    proc.page(BASE, SEEN)
+    assert only(proc).memcg_room == room
+    assert "memcg_room" not in only(proc).assumed
+
+
+def test_node_reclaim(proc: FakeProc) -> None:
+    proc.setting("enabled", "[always] madvise never")
+    proc.sysctl("zone_reclaim_mode", "1")
+    proc.vma(BASE, BASE + RANGE)
+    proc.page(BASE, SEEN)
+    assert only(proc).tunables.node_reclaim
 
 
 def test_ranges_are_counted_by_reason(proc: FakeProc) -> None:
@@ -169,14 +280,12 @@ def test_ranges_are_counted_by_reason(proc: FakeProc) -> None:
     proc.vma(BASE + 20 * RANGE, BASE + 20 * RANGE + 4096, name="[vdso]", flags="rd ex de")
     proc.vma(BASE + 22 * RANGE, BASE + 22 * RANGE + (257 << 30))
     assert dict(read(proc).skipped) == {
-        "VMA edge inside the range": 2,
         "VMA above 256 GiB": (257 << 30) // RANGE,
         "file VMA": 3,
         "hugetlb": 1,
-        "mlocked": 1,
         "shared mapping": 1,
         "special mapping": 2,
-        "untouched": 3,
+        "untouched": 6,
     }
 
 
@@ -196,9 +305,8 @@ def test_without_privilege(proc: FakeProc) -> None:
     proc.page(BASE + 4096, f.PRESENT)
     scenario = only(proc)
     assert scenario.vmas[0].pages == "az" + "." * 510
-    hidden = {"locked", "lru", "mapped_by", "order", "referenced", "swapcache"}
-    always = {"config", "dirty", "exclusive", "node", "pins", "write", "young"}
-    assert scenario.assumed == tuple(sorted(hidden | always | {"tunables"}))
+    hidden = {"ksm", "lazyfree", "locked", "lru", "mapped_by", "mlocked", "order", "referenced", "swapcache"}
+    assert scenario.assumed == tuple(sorted(hidden | ALWAYS | {"memcg_room", "tunables"}))
 
 
 def test_without_privilege_a_zero_page_and_a_shared_page_look_the_same(proc: FakeProc) -> None:
@@ -224,7 +332,9 @@ def test_with_privilege_less_is_assumed(seen: FakeProc) -> None:
     seen.setting("shrink_underused", "0")
     seen.vma(BASE, BASE + RANGE)
     seen.page(BASE, SEEN, pfn=7, flags=f.PLAIN)
-    assert only(seen).assumed == ("config", "dirty", "exclusive", "node", "pins", "write", "young")
+    seen.cgroup("/", limit="max", usage=0)
+    seen.sysctl("zone_reclaim_mode", "0")
+    assert only(seen).assumed == tuple(sorted(ALWAYS))
 
 
 def test_a_kernel_without_the_soft_dirty_bit(proc: FakeProc) -> None:

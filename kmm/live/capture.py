@@ -14,12 +14,14 @@ import attrs
 from kmm.live.errors import CaptureError
 from kmm.live.frames import Frame, read_frames
 from kmm.live.letters import draw_map
-from kmm.live.pages import View, check_mapped_by_ptes, is_untouched, page_states
+from kmm.live.pages import View, is_untouched, mapped_by_pmd, page_states
 from kmm.live.proc import MAPPED_ONCE, PAGE, PFN_MASK, PRESENT, Mapping, Process, no_memory
 from kmm.live.reasons import Reason, Skip, vma_reason
+from kmm.live.settings import memcg_room, thp_disable
+from kmm.live.spans import Span, spans
 from kmm.live.thp import read_tunables
 from kmm.scenario.model import MIN_MTHP_ORDER, Driver, DriverKind, Geometry, Scenario, Tunables, Vma
-from kmm.scenario.page import Kind, Lru, PageState
+from kmm.scenario.page import ANON, Kind, Lru, PageState
 
 GEOMETRY: Final = Geometry()
 PTES: Final = GEOMETRY.ptes
@@ -35,6 +37,14 @@ _VMA_FLAGS: Final = {
     "nh": "nohugepage",
     "um": "uffd_missing",
     "uw": "uffd_wp",
+    "lo": "locked",
+    "gd": "growsdown",
+    "dc": "dontcopy",
+    "dd": "dontdump",
+    "de": "dontexpand",
+    "io": "io",
+    "mg": "mergeable",
+    "dp": "droppable",
 }
 
 
@@ -51,10 +61,12 @@ class Capture:
 
 
 @attrs.frozen(kw_only=True)
-class _Machine:
+class _Surroundings:
     """What is the same for every range."""
 
     tunables: Tunables
+    thp_disable: str
+    memcg_room: int | None
     unseen: tuple[str, ...]
     soft_dirty: bool
 
@@ -73,27 +85,38 @@ def capture(pid: int, *, names: bool = False, root: Path = Path("/"), page_size:
     if size != PAGE:
         raise CaptureError(f"this kernel's pages have {size} bytes", f"capture on a kernel with pages of {PAGE} bytes")
     tunables, unseen = read_tunables(GEOMETRY, root)
+    disable, disable_seen = thp_disable(pid, root)
+    room, room_seen = memcg_room(pid, root)
+    hidden = [name for name, seen in (("thp_disable", disable_seen), ("memcg_room", room_seen)) if not seen]
     with Process(pid, root) as process:
         mappings = process.smaps()
         if not mappings:
             raise no_memory(pid)
-        machine = _Machine(tunables=tunables, unseen=unseen, soft_dirty=any("sd" in each.flags for each in mappings))
-        skipped: Counter[Reason] = Counter(_skipped_whole(mappings))
-        found: list[tuple[Mapping, int, Scenario]] = []
-        for mapping in mappings:
-            if vma_reason(mapping) is not None:
+        surroundings = _Surroundings(
+            tunables=tunables,
+            thp_disable=disable,
+            memcg_room=room,
+            unseen=(*unseen, *hidden),
+            soft_dirty=any("sd" in each.flags for each in mappings),
+        )
+        skipped: Counter[Reason] = Counter()
+        found: list[tuple[tuple[Mapping, ...], int, Scenario]] = []
+        for span in spans(mappings, RANGE):
+            reason = next((reason for vma in span.vmas if (reason := vma_reason(vma)) is not None), None)
+            if reason is not None:
+                skipped[reason] += span.count
                 continue
-            for address, result in _capture_vma(process, mapping, machine):
+            for address, result in _capture_span(process, span, surroundings):
                 if isinstance(result, Reason):
                     skipped[result] += 1
                 else:
-                    found.append((mapping, address, result))
+                    found.append((span.vmas, address, result))
         still = {each.place for each in process.maps()}
     if not still:
         raise no_memory(pid)
-    kept = [each for each in found if each[0].place in still]
+    kept = [each for each in found if still.issuperset(vma.place for vma in each[0])]
     skipped[Reason.CHANGED] += len(found) - len(kept)
-    named = (attrs.evolve(scenario, name=_name(mapping, address, i, names)) for i, (mapping, address, scenario) in enumerate(kept, 1))
+    named = (attrs.evolve(scenario, name=_name(vmas[0], address, i, names)) for i, (vmas, address, scenario) in enumerate(kept, 1))
     return Capture(scenarios=tuple(named), skipped=_by_number(skipped))
 
 
@@ -123,67 +146,82 @@ def _name(mapping: Mapping, address: int, number: int, names: bool) -> str:
     return f"{mapping.name or 'anonymous'} {address:#x}" if names else f"range {number}"
 
 
-def _whole_ranges(mapping: Mapping) -> range:
-    """Start addresses of the ranges wholly inside the VMA."""
-    return range(-(-mapping.start // RANGE) * RANGE, mapping.end - RANGE + 1, RANGE)
-
-
-def _skipped_whole(mappings: Sequence[Mapping]) -> Iterator[Reason]:
-    """The reason of every range that is left out because of its VMA, or because several VMAs share it."""
-    edges: dict[int, Reason] = {}
-    for mapping in mappings:
-        reason = vma_reason(mapping)
-        if reason is not None:
-            for _ in _whole_ranges(mapping):
-                yield reason
-        for address, aligned in ((mapping.start, mapping.start % RANGE), (mapping.end - 1, mapping.end % RANGE)):
-            if not aligned:
-                continue
-            number = address // RANGE
-            if reason is None:
-                edges[number] = Reason.EDGE
-            else:
-                edges.setdefault(number, reason)
-    yield from edges.values()
-
-
-def _capture_vma(process: Process, mapping: Mapping, machine: _Machine) -> Iterator[tuple[int, Scenario | Reason]]:
-    """Address, and scenario or reason, of every range wholly inside one anonymous VMA."""
-    ranges = _whole_ranges(mapping)
-    view = View(
-        writable="wr" in mapping.flags,
-        uffd_wp="uw" in mapping.flags,
-        soft_dirty=machine.soft_dirty,
-        huge=mapping.kb.get("AnonHugePages", 0) > 0,
-        shared=mapping.kb.get("Shared_Clean", 0) + mapping.kb.get("Shared_Dirty", 0) > 0,
-        swapped=mapping.kb.get("Swap", 0) > 0,
-    )
-    for first in range(0, len(ranges), _CHUNK):
-        addresses = ranges[first : first + _CHUNK]
-        chunk = process.pagemap(addresses[0], len(addresses) * PTES)
-        for i, address in enumerate(addresses):
+def _capture_span(process: Process, span: Span, surroundings: _Surroundings) -> Iterator[tuple[int, Scenario | Reason]]:
+    """Address, and scenario or reason, of every range of a span."""
+    views = [_view(vma, surroundings) for vma in span.vmas]
+    for first in range(span.first, span.first + span.count, _CHUNK):
+        numbers = range(first, min(first + _CHUNK, span.first + span.count))
+        chunk = process.pagemap(first * RANGE, len(numbers) * PTES)
+        for i, number in enumerate(numbers):
             try:
-                yield address, _capture_range(process, chunk[i * PTES : (i + 1) * PTES], mapping, view, machine)
+                pieces = [_piece(vma, number * RANGE, view) for vma, view in zip(span.vmas, views, strict=True)]
+                yield number * RANGE, _capture_range(process, chunk[i * PTES : (i + 1) * PTES], pieces, surroundings)
             except Skip as skip:
-                yield address, skip.reason
+                yield number * RANGE, skip.reason
 
 
-def _capture_range(process: Process, words: array[int], mapping: Mapping, view: View, machine: _Machine) -> Scenario:
+def _view(vma: Mapping, surroundings: _Surroundings) -> View:
+    return View(
+        writable="wr" in vma.flags,
+        uffd_wp="uw" in vma.flags,
+        locked="lo" in vma.flags,
+        mergeable="mg" in vma.flags,
+        droppable="dp" in vma.flags,
+        soft_dirty=surroundings.soft_dirty,
+        huge=vma.kb.get("AnonHugePages", 0) > 0,
+        shared=vma.kb.get("Shared_Clean", 0) + vma.kb.get("Shared_Dirty", 0) > 0,
+        swapped=vma.kb.get("Swap", 0) > 0,
+    )
+
+
+@attrs.frozen
+class _Piece:
+    """What of a VMA lies in one range: its pages there, and how many it has before and after the range, up to a table of them."""
+
+    vma: Mapping
+    view: View
+    pages: range
+    before: int
+    after: int
+
+
+def _piece(vma: Mapping, address: int, view: View) -> _Piece:
+    first, end = (vma.start - address) // PAGE, (vma.end - address) // PAGE
+    return _Piece(vma, view, range(max(first, 0), min(end, PTES)), min(max(-first, 0), PTES), min(max(end - PTES, 0), PTES))
+
+
+def _capture_range(process: Process, words: array[int], pieces: Sequence[_Piece], surroundings: _Surroundings) -> Scenario:
     if is_untouched(words):
         raise Skip(Reason.UNTOUCHED)
     frames = _frames(process, words)
-    check_mapped_by_ptes(words, frames, view)
-    states = page_states(words, frames, view)
-    pages, letters = draw_map(states)
-    unseen = {*machine.unseen, *_unseen(states, words, frames, view), *_unseen_anon_vma(states, mapping)}
+    whole = pieces[0] if len(pieces[0].pages) == PTES else None
+    pmd = "table" if whole is None else mapped_by_pmd(words, frames, whole.view)
+    if pmd != "table":
+        words, frames = array("Q", bytes(8 * PTES)), {} if frames is not None else None
+    states = page_states(words, frames, [(piece.pages, piece.view) for piece in pieces])
+    merged = {i: frame.head for i, frame in (frames or {}).items() if states[i].ksm}
+    pages, letters = draw_map(states, merged)
+    unseen = {*surroundings.unseen, *_unseen(states, words, frames, pieces)}
+    if pmd == "huge":
+        unseen |= {"mapped_by", "pins", "referenced"}
     return Scenario(
         geometry=GEOMETRY,
-        tunables=machine.tunables,
-        vmas=(Vma(pages=pages, flags=tuple(sorted(_VMA_FLAGS[flag] for flag in mapping.flags if flag in _VMA_FLAGS))),),
+        tunables=surroundings.tunables,
+        vmas=tuple(_vma(piece, pages, pmd) for piece in pieces),
         letters=letters,
+        pmd=pmd,
+        thp_disable=surroundings.thp_disable,
+        memcg_room=surroundings.memcg_room,
         driver=Driver(kind=DriverKind.KHUGEPAGED),
         assumed=tuple(sorted(unseen)),
     )
+
+
+def _vma(piece: _Piece, pages: str, pmd: str) -> Vma:
+    flags = tuple(sorted(_VMA_FLAGS[flag] for flag in piece.vma.flags if flag in _VMA_FLAGS))
+    own = pages[piece.pages.start : piece.pages.stop]
+    start = None if len(own) == PTES else piece.pages.start
+    return Vma(pages=own, flags=flags, start=start, before=piece.before, after=piece.after)
 
 
 def _frames(process: Process, words: array[int]) -> dict[int, Frame] | None:
@@ -192,31 +230,39 @@ def _frames(process: Process, words: array[int]) -> dict[int, Frame] | None:
     return None if process.frames is None or hidden else read_frames(words, process.frames)
 
 
-def _unseen(states: Sequence[PageState], words: array[int], frames: dict[int, Frame] | None, view: View) -> Iterator[str]:
-    """Names of what no file shows about the pages of this range; ``kind`` where two kinds look the same."""
+def _unseen(states: Sequence[PageState], words: array[int], frames: dict[int, Frame] | None, pieces: Sequence[_Piece]) -> Iterator[str]:
+    """Names of what no file shows about this range; ``kind`` where two kinds look the same."""
     kinds = {state.kind for state in states}
+    views = [piece.view for piece in pieces]
     yield "config"
+    yield from ("deposited", "secondary_young", "prot_none")
+    if any(view.locked for view in views):
+        yield "lockonfault"
     if Kind.ZERO in kinds:
-        yield "young"
+        yield from ("young", *(("dirty",) if any(view.mergeable for view in views) else ()))
     if Kind.PRESENT in kinds:
         yield from ("dirty", "exclusive", "node", "pins", "write", "young")
         if frames is None:
-            yield from ("locked", "lru", "mapped_by", "order", "referenced", "swapcache")
+            yield from ("ksm", "lazyfree", "locked", "lru", "mapped_by", "mlocked", "order", "referenced", "swapcache")
         elif any(state.lru is Lru.OFF for state in states):
             yield "lru"
+        if any(state.ksm for state in states):
+            yield "mapped_by"
     if Kind.SWAP in kinds:
         yield from ("exclusive", "mapped_by", "swapcache")
-    if not view.soft_dirty and kinds & {Kind.PRESENT, Kind.SWAP}:
+    if not views[0].soft_dirty and kinds & {Kind.PRESENT, Kind.SWAP}:
         yield "soft_dirty"
-    if frames is None and (Kind.SWAP in kinds or (view.shared and _some_mapped_often(words))):
+    if frames is None and (Kind.SWAP in kinds or (any(view.shared for view in views) and _some_mapped_often(words))):
         yield "kind"
+    if not all(_has_anon_vma(piece, states) for piece in pieces):
+        yield "anon_vma"
 
 
 def _some_mapped_often(words: array[int]) -> bool:
     return any(word & PRESENT and not word & MAPPED_ONCE for word in words)
 
 
-def _unseen_anon_vma(states: Sequence[PageState], mapping: Mapping) -> Iterator[str]:
-    anonymous = mapping.kb.get("Anonymous", 0) + mapping.kb.get("Swap", 0) > 0
-    if not anonymous and not any(state.kind in (Kind.PRESENT, Kind.SWAP) for state in states):
-        yield "anon_vma"
+def _has_anon_vma(piece: _Piece, states: Sequence[PageState]) -> bool:
+    """The VMA certainly has one: it has anonymous pages, here or elsewhere."""
+    anonymous = piece.vma.kb.get("Anonymous", 0) + piece.vma.kb.get("Swap", 0) > 0
+    return anonymous or any(states[i].kind in ANON for i in piece.pages)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from kmm.live.reasons import Reason, Skip
@@ -14,23 +14,28 @@ FREE: Final = [c for c in string.ascii_uppercase + string.ascii_lowercase + stri
 """Letters for states that the default alphabet lacks, in the order in which they are given out."""
 
 
-def draw_map(states: Sequence[PageState]) -> tuple[str, tuple[tuple[str, PageState], ...]]:
+_NOTHING: Final[Mapping[int, int]] = {}
+
+
+def draw_map(states: Sequence[PageState], merged: Mapping[int, int] = _NOTHING) -> tuple[str, tuple[tuple[str, PageState], ...]]:
     """One letter a page, and the letters that this takes beyond the default alphabet, sorted.
 
     They are given out by first use, so that equal states give equal maps.
 
+    :param merged: which folio a page merged by KSM is, by page index: every one has a letter of its own
     :raises Skip: there are more states than letters
     """
-    letter_of: dict[PageState, str] = {}
+    letter_of: dict[tuple[PageState, int | None], str] = {}
     for letter, state in ALPHABET.items():
-        letter_of.setdefault(state, letter)
+        letter_of.setdefault((state, None), letter)
     extra: list[tuple[str, PageState]] = []
     out: list[str] = []
-    for state in states:
-        if state not in letter_of:
+    for index, state in enumerate(states):
+        key = state, merged.get(index)
+        if key not in letter_of:
             if len(extra) == len(FREE):
                 raise Skip(Reason.LETTERS)
-            letter_of[state] = FREE[len(extra)]
-            extra.append((letter_of[state], state))
-        out.append(letter_of[state])
+            letter_of[key] = FREE[len(extra)]
+            extra.append((letter_of[key], state))
+        out.append(letter_of[key])
     return "".join(out), tuple(sorted(extra, key=lambda each: each[0]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from array import array
+from collections import Counter
+from collections.abc import Sequence
 
 import attrs
 
@@ -21,7 +23,6 @@ from kmm.live.proc import (
     KPF_SWAPBACKED,
     KPF_SWAPCACHE,
     KPF_THP,
-    KPF_UNEVICTABLE,
     KPF_ZERO_PAGE,
     MAPPED_ONCE,
     PFN_MASK,
@@ -31,12 +32,21 @@ from kmm.live.proc import (
     UFFD_WP,
 )
 from kmm.live.reasons import Reason, Skip
+from kmm.mm.pte import PTE_MARKER_GUARD, PTE_MARKER_POISONED, PTE_MARKER_UFFD_WP, SWP_PTE_MARKER
 from kmm.scenario.page import Kind, Lru, PageState
 
 _NONE = PageState(kind=Kind.NONE)
 _ZERO = PageState(kind=Kind.ZERO)
+_GUARD = PageState(kind=Kind.GUARD_MARKER)
+_MARKERS = {
+    PTE_MARKER_UFFD_WP: PageState(kind=Kind.UFFD_WP_MARKER),
+    PTE_MARKER_POISONED: PageState(kind=Kind.POISON_MARKER),
+    PTE_MARKER_GUARD: _GUARD,
+}
 _MAX_SHARERS = 3
 _SWAP_TYPE = 31
+_SWAP_OFFSET = 5
+_MARKER_BITS = 7
 _FIRST_SPECIAL_TYPE = 23
 
 
@@ -46,6 +56,9 @@ class View:
 
     :param writable: the VMA is
     :param uffd_wp: the VMA is armed for it
+    :param locked: the VMA is
+    :param mergeable: KSM may merge the VMA's pages
+    :param droppable: the VMA is
     :param soft_dirty: this kernel keeps the soft-dirty bit
     :param huge: some of the VMA is mapped by PMDs
     :param shared: some of the VMA is mapped by another address space as well
@@ -54,6 +67,9 @@ class View:
 
     writable: bool
     uffd_wp: bool
+    locked: bool
+    mergeable: bool
+    droppable: bool
     soft_dirty: bool
     huge: bool
     shared: bool
@@ -65,59 +81,59 @@ def is_untouched(words: array[int]) -> bool:
     return not any(words) or not any(word & (PRESENT | SWAPPED | GUARD) for word in words)
 
 
-def check_mapped_by_ptes(words: array[int], frames: dict[int, Frame] | None, view: View) -> None:
-    """Refuse a range that a PMD maps.
+def mapped_by_pmd(words: array[int], frames: dict[int, Frame] | None, view: View) -> str:
+    """What the PMD entry of a range is: ``table``, ``huge`` or ``huge_zero``.
 
-    With frames: one naturally placed folio of PMD size, in a VMA of which some is mapped by PMDs. Without: any full range that
-    may be one.
+    Huge is, with frames, one naturally placed folio of PMD size in a VMA of which some is mapped by PMDs.
 
-    :raises Skip: it is, or may be
+    :raises Skip: without frames, when the range may be huge
     """
     if not all(word & PRESENT for word in words):
-        return
+        return "table"
     if frames is None:
         unshared_zero = not view.shared and not any(word & MAPPED_ONCE for word in words)
         if view.huge or unshared_zero:
             raise Skip(Reason.MAYBE_PMD)
-        return
+        return "table"
     first = frames[0]
     if first.flags & KPF_ZERO_PAGE and first.flags & KPF_THP:
-        raise Skip(Reason.PMD)
+        return "huge_zero"
     contiguous = all(frames[i].pfn == first.pfn + i for i in range(len(words)))
     whole = first.flags & KPF_HEAD and first.flags & KPF_THP and 1 << first.order == len(words)
-    if view.huge and contiguous and whole:
-        raise Skip(Reason.PMD)
+    return "huge" if view.huge and contiguous and whole else "table"
 
 
-def page_states(words: array[int], frames: dict[int, Frame] | None, view: View) -> list[PageState]:
-    """The state of every page.
+def page_states(words: array[int], frames: dict[int, Frame] | None, views: Sequence[tuple[range, View]]) -> list[PageState]:
+    """The state of every page; where no VMA is, none.
 
+    :param views: the pages of each VMA, and what it says about them
     :param frames: by page index (:func:`kmm.live.frames.read_frames`); ``None`` when they cannot be seen
     :raises Skip: a page has a shape that scenarios do not have yet
     """
     if frames is not None:
         _check_places(frames)
-    known: dict[tuple[int, int, int, int, int], PageState] = {}
-    out: list[PageState] = []
-    for i, word in enumerate(words):
-        frame = frames.get(i) if frames is not None else None
-        bits = word & ~PFN_MASK if word & PRESENT else word & (~PFN_MASK | _SWAP_TYPE)
-        key = (bits, frame.flags, frame.folio_flags, frame.mapcount, frame.order) if frame else (bits, 0, 0, 0, 0)
-        state = known.get(key)
-        if state is None:
-            state = known[key] = _state(word, frame, view)
-        out.append(state)
-    if frames is not None:
-        _check_alike(frames, out)
-    return out
+    out = [_NONE] * len(words)
+    for pages, view in views:
+        known: dict[tuple[int, int, int, int, int], PageState] = {}
+        for i in pages:
+            word = words[i]
+            frame = frames.get(i) if frames is not None else None
+            bits = word & ~PFN_MASK if word & PRESENT else word
+            key = (bits, frame.flags, frame.folio_flags, frame.mapcount, frame.order) if frame else (bits, 0, 0, 0, 0)
+            state = known.get(key)
+            if state is None:
+                state = known[key] = _state(word, frame, view)
+            out[i] = state
+    return out if frames is None else _merged_by_ksm(frames, out)
 
 
-def _check_alike(frames: dict[int, Frame], states: list[PageState]) -> None:
-    """All pages of a large folio have one state, for in a scenario another letter is another folio."""
-    state_of: dict[int, PageState] = {}
-    for i, frame in frames.items():
-        if frame.order and state_of.setdefault(frame.head, states[i]) != states[i]:
-            raise Skip(Reason.MIXED_FOLIO)
+def _merged_by_ksm(frames: dict[int, Frame], states: list[PageState]) -> list[PageState]:
+    """A page merged by KSM is shared with others if it is mapped more often than the range maps it."""
+    here: Counter[int] = Counter(frames[i].pfn for i, state in enumerate(states) if state.ksm)
+    return [
+        attrs.evolve(state, mapped_by=int(frames[i].mapcount > here[frames[i].pfn])) if state.ksm else state
+        for i, state in enumerate(states)
+    ]
 
 
 def _check_places(frames: dict[int, Frame]) -> None:
@@ -134,7 +150,7 @@ def _check_places(frames: dict[int, Frame]) -> None:
 
 def _state(word: int, frame: Frame | None, view: View) -> PageState:
     if word & GUARD:
-        raise Skip(Reason.GUARD)
+        return _GUARD
     if word & UFFD_WP and not view.uffd_wp:
         raise Skip(Reason.CHANGED)
     if word & PRESENT:
@@ -145,7 +161,9 @@ def _state(word: int, frame: Frame | None, view: View) -> PageState:
 
 
 def _swapped(word: int, view: View) -> PageState:
-    if not view.swapped or word & _SWAP_TYPE >= _FIRST_SPECIAL_TYPE:
+    if word & _SWAP_TYPE == SWP_PTE_MARKER and word >> _SWAP_OFFSET & _MARKER_BITS in _MARKERS:
+        return _MARKERS[word >> _SWAP_OFFSET & _MARKER_BITS]
+    if not view.swapped or view.droppable or word & _SWAP_TYPE >= _FIRST_SPECIAL_TYPE:
         raise Skip(Reason.SPECIAL_ENTRY)
     soft_dirty = view.soft_dirty and bool(word & SOFT_DIRTY)
     return PageState(kind=Kind.SWAP, exclusive=True, uffd_wp=bool(word & UFFD_WP), soft_dirty=soft_dirty)
@@ -155,8 +173,8 @@ def _with_frame(word: int, frame: Frame, view: View) -> PageState:
     flags = frame.folio_flags
     refused = (
         (frame.flags & KPF_HWPOISON, Reason.POISON),
-        (flags & KPF_KSM, Reason.KSM),
-        (flags & (KPF_MLOCKED | KPF_UNEVICTABLE), Reason.MLOCKED),
+        (flags & KPF_KSM and not view.mergeable, Reason.CHANGED),
+        (flags & KPF_MLOCKED and not view.locked, Reason.MLOCKED),
     )
     for found, reason in refused:
         if found:
@@ -166,17 +184,23 @@ def _with_frame(word: int, frame: Frame, view: View) -> PageState:
     large_in_swapcache = frame.order > 0 and bool(flags & KPF_SWAPCACHE)
     shape = (
         (not flags & KPF_ANON, Reason.FOREIGN),
-        (not flags & KPF_SWAPBACKED, Reason.LAZYFREE),
         (frame.order == 1, Reason.SMALL_ORDER),
         (large_in_swapcache, Reason.LARGE_SWAPCACHE),
         (frame.mapcount == 0, Reason.CHANGED),
-        (frame.mapcount - 1 > _MAX_SHARERS, Reason.MANY_SHARERS),
+        (frame.mapcount - 1 > _MAX_SHARERS and not flags & KPF_KSM, Reason.MANY_SHARERS),
+        (view.droppable and flags & KPF_SWAPBACKED, Reason.CHANGED),
     )
     for found, reason in shape:
         if found:
             raise Skip(reason)
+    ksm, lazyfree = bool(flags & KPF_KSM), not flags & (KPF_SWAPBACKED | KPF_KSM)
+    mapped = _mapped(word, 1 if ksm else frame.mapcount - 1, view, swapcache=bool(flags & KPF_SWAPCACHE))
     return attrs.evolve(
-        _mapped(word, frame.mapcount - 1, view, swapcache=bool(flags & KPF_SWAPCACHE)),
+        mapped,
+        dirty=mapped.dirty and not ksm and not lazyfree,
+        ksm=ksm,
+        lazyfree=lazyfree,
+        mlocked=bool(flags & KPF_MLOCKED),
         order=frame.order,
         locked=bool(flags & KPF_LOCKED),
         lru=Lru.LIST if flags & KPF_LRU else Lru.OFF,
@@ -188,8 +212,8 @@ def _without_frame(word: int, view: View) -> PageState:
     if word & FILE:
         raise Skip(Reason.FOREIGN)
     if word & MAPPED_ONCE:
-        return _mapped(word, 0, view)
-    return _mapped(word, 1, view) if view.shared else _ZERO
+        return attrs.evolve(_mapped(word, 0, view), lazyfree=view.droppable)
+    return attrs.evolve(_mapped(word, 1, view), lazyfree=view.droppable) if view.shared else _ZERO
 
 
 def _mapped(word: int, mapped_by: int, view: View, *, swapcache: bool = False) -> PageState:

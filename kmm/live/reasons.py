@@ -11,27 +11,21 @@ class Reason(enum.Enum):
     """What keeps a range out of a capture, in the words that the user reads."""
 
     CHANGED = "changed while it was read"
-    EDGE = "VMA edge inside the range"
     FILE = "file VMA"
     FOREIGN = "page that is not anonymous"
-    GUARD = "guard marker"
     HUGETLB = "hugetlb"
-    KSM = "KSM page"
     LARGE_SWAPCACHE = "large folio in the swap cache"
-    LAZYFREE = "lazyfree page"
     LETTERS = "more page states than letters"
     MANY_SHARERS = "page mapped by more than four address spaces"
     MAYBE_PMD = "perhaps mapped by a PMD (privilege tells)"
     MISALIGNED = "misaligned large folio"
-    MIXED_FOLIO = "large folio whose pages differ"
-    MLOCKED = "mlocked"
+    MLOCKED = "mlocked by another address space"
     OVERLAP = "pieces of two large folios in one place"
-    PMD = "mapped by a PMD"
     POISON = "poisoned page"
     SHARED = "shared mapping"
     SMALL_ORDER = "folio of order 1"
     SPECIAL = "special mapping"
-    SPECIAL_ENTRY = "migration entry or marker"
+    SPECIAL_ENTRY = "migration, device or poison entry"
     TOO_LARGE = "VMA above 256 GiB"
     UNTOUCHED = "untouched"
 
@@ -52,14 +46,12 @@ def vma_reason(mapping: Mapping) -> Reason | None:
     flags, name = mapping.flags, mapping.name
     if "ht" in flags:
         return Reason.HUGETLB
-    if flags & {"io", "pf", "mm", "de", "dp"} or _is_kernel_made(name):
+    if flags & {"pf", "mm"} or _is_kernel_made(name):
         return Reason.SPECIAL
     if mapping.perms.endswith("s"):
         return Reason.SHARED
     if mapping.inode or name.startswith("/"):
         return Reason.FILE
-    if "lo" in flags:
-        return Reason.MLOCKED
     if mapping.end - mapping.start > _TOO_LARGE:
         return Reason.TOO_LARGE
     return None

@@ -28,9 +28,10 @@ def read_tunables(geometry: Geometry, root: Path = Path("/")) -> tuple[Tunables,
     missing: list[str] = []
     limits = {name: _number(thp / "khugepaged" / name) for name in LIMITS}
     values = {name: min(max(value, 0), geometry.ptes - 1) for name, value in limits.items() if value is not None}
+    reclaim = _number(root / "proc/sys/vm/zone_reclaim_mode")
     switches = {"defrag": _number(thp / "khugepaged" / "defrag"), "shrink_underused": _number(thp / "shrink_underused")}
     enabled = _mode(thp / "enabled", GLOBAL_MODES)
-    missing += sorted(name for name, value in (limits | switches).items() if value is None)
+    missing += sorted(name for name, value in (limits | switches | {"node_reclaim": reclaim}).items() if value is None)
     if enabled is None:
         missing.append("enabled")
     tunables = attrs.evolve(
@@ -42,6 +43,7 @@ def read_tunables(geometry: Geometry, root: Path = Path("/")) -> tuple[Tunables,
         hugepages=_order_modes(thp, geometry, default),
         defrag=_switch(switches["defrag"], default.defrag),
         shrink_underused=_switch(switches["shrink_underused"], default.shrink_underused),
+        node_reclaim=_switch(reclaim, default.node_reclaim),
     )
     return tunables, tuple(sorted(missing))
 

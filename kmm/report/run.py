@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import attrs
 from rich.console import Console
 from rich.text import Text
 
@@ -12,7 +13,7 @@ from kmm.mm.folio import Folio
 from kmm.mm.system import System
 from kmm.report.pagemap import PageMap, after, before, draw
 from kmm.scenario.build import build
-from kmm.scenario.model import Scenario, Vma
+from kmm.scenario.model import Config, Scenario, Tunables, Vma
 from kmm.scenario.run import Run
 
 
@@ -41,6 +42,8 @@ def _heading(console: Console, s: Scenario, variant: str) -> None:
     for vma in s.vmas:
         console.print(Text(f"  VMA {_extent(vma)}{' '.join(vma.flags) or 'no access'}", style="dim"))
     console.print(Text(f"  orders {', '.join(orders) or 'all never'}", style="dim"))
+    if settings := _settings(s):
+        console.print(Text(f"  {', '.join(settings)}", style="dim"))
 
 
 def _map(console: Console, title: str, drawn: PageMap) -> None:
@@ -117,6 +120,30 @@ def _memcg(this: System) -> dict[str, int]:
 
 def _of_mm(rss: list[int], pgtables: int) -> dict[str, int]:
     return {"MM_ANONPAGES": rss[0], "MM_SWAPENTS": rss[1], "pgtables_bytes": pgtables}
+
+
+def _settings(s: Scenario) -> list[str]:
+    """Everything else that is not at its default, as the file says it."""
+    usual = Tunables.default(s.geometry)
+    parts = ((s.tunables, usual), (s.config, Config()))
+    odd = [
+        f"{field.name} {_plain(getattr(part, field.name))}"
+        for part, default in parts
+        for field in attrs.fields(type(part))
+        if field.name != "hugepages" and getattr(part, field.name) != getattr(default, field.name)
+    ]
+    if s.driver.passes > 1:
+        odd.append(f"{s.driver.passes} passes")
+    odd += [f"{name} {value}" for name, value, default in _surroundings(s) if value != default]
+    return odd
+
+
+def _surroundings(s: Scenario) -> tuple[tuple[str, object, object], ...]:
+    return ("thp_disable", s.thp_disable, "no"), ("memcg_room", s.memcg_room, None), ("deposited", s.deposited, 0)
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _extent(vma: Vma) -> str:
