@@ -221,7 +221,7 @@ def test_outside_of_the_contract(tmp_path: Path) -> None:
 def declares(path: Path, *observables: str) -> LoadedVariant:
     bug = mutant(path, *BUGS["no trace event"])
     each = ", ".join(f"IntendedDifference(observable={o!r}, predicate=lambda s: True, why='w', source='s')" for o in observables)
-    text = bug.path.read_text() + f"\nfrom kmm.judge.intended import IntendedDifference\n\nINTENDED = {{'v12': ({each},)}}\n"
+    text = bug.path.read_text() + f"\nfrom kmm.mm.intended import IntendedDifference\n\nINTENDED = {{'v12': ({each},)}}\n"
     bug.path.write_text(text)
     return load_variant(str(path))
 

@@ -183,8 +183,8 @@ CLEAN = {
         'Variant(name="mine", collapse_huge_page=mine)', 'attrs.evolve(v12.VARIANT, name="mine", collapse_huge_page=mine)'
     ),
     "an intended difference": source(
-        imports="from kmm.judge.intended import IntendedDifference\nfrom kmm.scenario.model import Scenario",
-        module="def always(s: Scenario) -> bool:\n    return True\n\n\n"
+        imports="from kmm.mm.intended import Case, IntendedDifference",
+        module="def always(case: Case) -> bool:\n    return True\n\n\n"
         'INTENDED = {"v12": (IntendedDifference(observable="result", predicate=always, why="w", source="s"),)}',
     ),
 }

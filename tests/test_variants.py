@@ -102,6 +102,12 @@ def test_no_such_file(tmp_path: Path) -> None:
         (GOOD.replace('name="reviewed",', 'name="reviewed", collapse_scan_pmd=3,'), len(GOOD.splitlines()), "collapse_scan_pmd"),
         (GOOD + "INTENDED = ['x']\n", len(GOOD.splitlines()) + 1, "INTENDED is not a dict"),
         (GOOD + "INTENDED = {'v12': 'x'}\n", len(GOOD.splitlines()) + 1, "INTENDED is not a dict"),
+        (
+            GOOD + "from kmm.mm.intended import IntendedDifference\n"
+            "INTENDED = {'v12': (IntendedDifference(observable='time', predicate=lambda _: True, why='w', source='s'),)}\n",
+            len(GOOD.splitlines()) + 2,
+            'INTENDED names "time", which is not an observable',
+        ),
     ],
 )
 def test_a_bad_file(tmp_path: Path, source: str | bytes, line: int, text: str) -> None:
@@ -129,7 +135,7 @@ def test_an_import_that_prints(tmp_path: Path, capfd: pytest.CaptureFixture[str]
 def test_intended_differences_are_read(tmp_path: Path) -> None:
     path = tmp_path / "declares.py"
     path.write_text(
-        GOOD + "from kmm.judge.intended import IntendedDifference\n"
+        GOOD + "from kmm.mm.intended import IntendedDifference\n"
         "INTENDED = {'v12': (IntendedDifference(observable='trace', predicate=lambda s: True, why='because', source='nobody'),)}\n"
     )
     assert [each.observable for each in load_variant(str(path)).intended["v12"]] == ["trace"]

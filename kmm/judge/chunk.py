@@ -9,10 +9,11 @@ import attrs
 from kmm.judge.certificate import Transcript
 from kmm.judge.coverage import Line, Sight, codes, lines_of_run, sights
 from kmm.judge.findings import CONTRACT, UNDETERMINED, shared
-from kmm.judge.intended import IntendedDifference, excuses
+from kmm.judge.intended import excuses
 from kmm.judge.pair import Pair, judge_pair
 from kmm.judge.pool import Beat, Skip
 from kmm.judge.variants import LoadedVariant
+from kmm.mm.intended import IntendedDifference
 from kmm.scenario.model import Scenario
 
 K = TypeVar("K")

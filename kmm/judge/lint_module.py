@@ -11,7 +11,6 @@ from kmm.judge.definitions import Module, assigned, imported, in_port
 Raw: TypeAlias = tuple[int, str, str, str]
 """Line, rule, what is wrong, what to do."""
 _ROOMS: Final = ("kmm.mm", "kmm.kernel", "refactors")
-_FOR_INTENDED: Final = ("kmm.judge.intended", "kmm.scenario.model")
 _LIBRARY: Final = ("__future__", "attrs", "collections.abc", "dataclasses", "enum", "typing")
 _EXEMPT: Final = frozenset({"INTENDED", "VARIANT", "__all__"})
 _MAKES_CONSTANTS: Final = frozenset({"NewType", "TypeVar", "bool", "frozenset", "int", "len", "max", "min", "range", "str", "tuple"})
@@ -77,7 +76,7 @@ def _import(node: ast.AST) -> Iterator[Raw]:
         return
     modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else ["." * node.level + (node.module or "")]
     for module in modules:
-        if not any(_within(target, each) for target in _targets(node, module) for each in (*_ROOMS, *_FOR_INTENDED, *_LIBRARY)):
+        if not any(_within(target, each) for target in _targets(node, module) for each in (*_ROOMS, *_LIBRARY)):
             yield (
                 node.lineno,
                 "import",

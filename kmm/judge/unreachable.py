@@ -37,17 +37,36 @@ class UnreachableCode:
 
 LINES: Final = (
     UnreachableLine(
-        ("v12", "reviewed"),
+        ("v12", "reviewed", "merged"),
         "collapse_huge_page",
         "result = ScanResult.SCAN_PMD_NULL",
         "_pmd is a slot of its own and holds what pmdp_collapse_flush returned; check_pmd_still_valid has seen a table there under "
         "the mmap write lock, which everything that frees a table needs in one mode or the other, so mapping it cannot fail",
+    ),
+    UnreachableLine(
+        ("merged",),
+        "collapse_scan_pmd",
+        "result = ScanResult.SCAN_PMD_NULL",
+        "find_pmd_or_thp_or_none has seen a table there, one task runs, and nothing sleeps in between",
+    ),
+    UnreachableLine(
+        ("merged",),
+        "_scan_pte",
+        "return ScanResult.SCAN_PAGE_ANON",
+        "every mapped folio is anonymous",
+    ),
+    UnreachableLine(
+        ("merged",),
+        "collapse_max_ptes_swap",
+        "return 0",
+        "the scan asks for PMD order, and nobody else asks: the swap-in refuses smaller ranges by itself",
     ),
 )
 
 _FILE_ONLY: Final = "only the collapse of file mappings gives it, which the model leaves out"
 
 CODES: Final = (
+    UnreachableCode("SCAN_PAGE_LAZYFREE", "v12 does not have it: khugepaged refuses lazyfree pages only in the form that was merged"),
     UnreachableCode("SCAN_PAGE_COMPOUND", "nothing in the anonymous path gives it any more: large folios are collapsed"),
     UnreachableCode("SCAN_TRUNCATED", _FILE_ONLY),
     UnreachableCode("SCAN_PAGE_HAS_PRIVATE", _FILE_ONLY),

@@ -16,8 +16,9 @@ from typing import Final
 import attrs
 
 from kmm.judge.errors import VariantError
-from kmm.judge.intended import Intended, IntendedDifference
+from kmm.judge.observe import OBSERVABLES
 from kmm.judge.pool import Beat, Skip, guarded
+from kmm.mm.intended import Intended, IntendedDifference
 from kmm.mm.variant import Variant
 
 MAX_BYTES: Final = 4 << 20
@@ -191,9 +192,13 @@ def _intended(module: types.ModuleType, source: bytes, origin: str) -> Intended:
     if not isinstance(intended, dict) or not all(_is_declaration(name, each) for name, each in intended.items()):
         raise VariantError(
             "INTENDED is not a dict of names to tuples of IntendedDifference",
-            "see kmm.judge.intended",
+            "see kmm.mm.intended",
             _assigned("INTENDED", source, origin),
         )
+    for each in (each for differences in intended.values() for each in differences):
+        if each.observable not in OBSERVABLES:
+            problem = f'INTENDED names "{each.observable}", which is not an observable'
+            raise VariantError(problem, f"use one of {', '.join(OBSERVABLES)}", _assigned("INTENDED", source, origin))
     return dict(intended)
 
 

@@ -11,7 +11,7 @@ MAX_NUMNODES: Final = 4
 
 
 class ScanResult(enum.IntEnum):
-    """``enum scan_result``, numeric order of the v12 base."""
+    """``enum scan_result``, numeric order of the v12 base; behind it what later trees added."""
 
     SCAN_FAIL = 0
     SCAN_SUCCEED = 1
@@ -44,6 +44,7 @@ class ScanResult(enum.IntEnum):
     SCAN_STORE_FAILED = 28
     SCAN_COPY_MC = 29
     SCAN_PAGE_FILLED = 30
+    SCAN_PAGE_LAZYFREE = 31
 
 
 SCAN_STATUS: Final = (
@@ -78,6 +79,7 @@ SCAN_STATUS: Final = (
     "store_failed",
     "copy_poisoned_page",
     "page_filled",
+    "page_lazyfree",
 )
 """Trace strings, by result number."""
 
