@@ -50,6 +50,7 @@ COUNTS = {
     "failures": (2 * 3 + 3 * 8) * 8 * 5,
     "events": (7 + 6 + 5) * len(POINTS) * 2 * 8 * 5,
     "limits": 8 * 4 * 4 * 8 * 3,
+    "halves": 2 * 5 * 2 * 2 * (1 + 7 + 2 + 2 + 2) * len(POINTS),
     "passes": 2 * 2 * 8 * (8 + 4) * 2,
     "switches": 4**2 * 3 * 2 * 3 * 5 * 2,
     "configurations": 2**7 * 8,

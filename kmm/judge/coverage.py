@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 
+from kmm.judge.definitions import assigned
 from kmm.judge.observe import Observation
 from kmm.judge.unreachable import CODES, LINES
 from kmm.judge.variants import LoadedVariant, installed_source
@@ -109,10 +110,25 @@ class Statement:
 
 
 def statements(source: str) -> list[Statement]:
-    """The executable statements of all functions of a module."""
+    """The executable statements of all functions of a module, but for those that serve its INTENDED alone."""
     found: list[Statement] = []
-    for node in ast.parse(source).body:
-        _collect(node, "", (), found)
+    body = ast.parse(source).body
+    predicates = _named_from(body, "INTENDED") - _named_from(body, "VARIANT")
+    for node in body:
+        if not (isinstance(node, ast.FunctionDef) and node.name in predicates):
+            _collect(node, "", (), found)
+    return found
+
+
+def _named_from(body: list[ast.stmt], root: str) -> set[str]:
+    """The functions of a module that an assignment reaches by name, one through the other."""
+    functions = {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+    todo: list[ast.stmt] = [node for node in body if isinstance(node, ast.Assign | ast.AnnAssign) and root in assigned(node)]
+    found: set[str] = set()
+    while todo:
+        named = {each.id for each in ast.walk(todo.pop()) if isinstance(each, ast.Name)} & functions.keys()
+        todo += [functions[name] for name in sorted(named - found)]
+        found |= named
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -186,11 +187,18 @@ def _vmas(s: Scenario) -> Iterator[Scenario]:
         before, after = s.vmas[:number], s.vmas[number + 1 :]
         gone = "".join(other.pages for other in (*before, *after))
         yield from _changed(s, vmas=(*before, *after), letters=tuple((c, page) for c, page in s.letters if c in gone))
-        for flag in _odd_flags(vma):
-            usual = attrs.evolve(vma, flags=tuple(sorted(set(vma.flags) ^ {flag})))
+        for usual in _usual(vma):
             yield from _changed(s, vmas=(*before, usual, *after))
-        for usual in (attrs.evolve(vma, anon_vma=True), attrs.evolve(vma, before=0), attrs.evolve(vma, after=0)):
-            yield from _changed(s, vmas=(*before, usual, *after))
+
+
+def _usual(vma: Vma) -> Iterator[Vma]:
+    """The VMA with one flag less that it usually has not, or one more that it has, or with another field as usual."""
+    for flag in _odd_flags(vma):
+        with contextlib.suppress(ScenarioError):
+            yield attrs.evolve(vma, flags=tuple(sorted(set(vma.flags) ^ {flag})))
+    yield attrs.evolve(vma, anon_vma=True)
+    yield attrs.evolve(vma, before=0)
+    yield attrs.evolve(vma, after=0)
 
 
 def _reset(s: Scenario, name: str, default: attrs.AttrsInstance) -> Iterator[Scenario]:

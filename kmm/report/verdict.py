@@ -130,10 +130,12 @@ def _missed(console: Console, missed: Sequence[str]) -> None:
 def _intended(console: Console, intended: Sequence[Excused]) -> None:
     if not intended:
         return
-    _title(console, "intended differences")
-    for each in intended:
-        seen = f"{each.count:,} scenarios" if each.count else "no scenario shows it"
-        console.print(Text(f"  {each.observable}: {each.why} ({each.source}): {seen}"))
+    _title(console, "intended differences (what shows them, and in how many scenarios)")
+    reasons = dict.fromkeys((each.why, each.source) for each in intended)
+    for why, source in reasons:
+        _wrapped(console, f"{why} ({source})", "  ")
+        shown = (f"{each.observable} {each.count:,}" for each in intended if (each.why, each.source) == (why, source))
+        _wrapped(console, ", ".join(shown), "    ", "dim")
 
 
 def _findings(console: Console, verdict: Verdict) -> None:

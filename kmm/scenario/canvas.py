@@ -60,7 +60,7 @@ def common_letters(letters: Mapping[str, PageState]) -> tuple[str, ...]:
     pages = [letter for letter in easy if letter not in holes]
     rare = [letter for letter, page in letters.items() if set(needed_flags(page)) - {"write"}]
     large = [letter for letter, page in letters.items() if page.order]
-    return (*pages[:_WEIGHT] * 2, *holes * 4, *rare * 5, *large, *letters)
+    return (*pages[:_WEIGHT] * 2, *holes * 4, *rare * 9, *large, *letters)
 
 
 def _is_easy(page: PageState) -> bool:

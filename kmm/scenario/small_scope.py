@@ -49,6 +49,7 @@ ATTEMPTS: Final = tuple(
 )
 DRIVERS: Final = (KHUGEPAGED, MADVISE, ATTEMPTS[0], ATTEMPTS[5], ATTEMPTS[10])
 MIXED: Final = ("aaaaaaaa", "aaaa....", "ww.aazsa", "2222saan", "hvaaaaao", "33333333", "22.2cfra", "....aaaw")
+HALVES: Final = ("rrrrrrrr", "rrrr....", "....rr..", "rrr.rr..", "rrr.rrr.")
 _ARMED: Final = ("read", "uffd_wp", "write")
 
 
@@ -258,6 +259,13 @@ def _passes() -> Iterator[Scenario]:
         yield _scenario(pages, attrs.evolve(kind, passes=passes), limits)
 
 
+def _halves() -> Iterator[Scenario]:
+    events = ((), *((event,) for event in _EVENTS if event.op in ("sysfs", "pin", "zap", "prctl")))
+    for flags, pages, orders, none, some, before in product((("read",), ("read", "write")), HALVES, ((2,), (2, 3)), (3, 7), events, POINTS):
+        limits = attrs.evolve(_DEFAULT.with_orders(EIGHT, *orders), max_ptes_none=none)
+        yield _scenario(pages, KHUGEPAGED, limits, flags=flags, events=tuple(attrs.evolve(event, before=before) for event in some))
+
+
 _QUADS: Final = ("aaaa", "....", "a...", "oooo", "2222", "ssaa", "waaa")
 
 
@@ -325,6 +333,12 @@ def _common() -> tuple[Family, ...]:
             "two and three passes by khugepaged and by MADV_COLLAPSE, with max_ptes_none 0 to 7 and order 3 or both orders, in "
             f"{maps} aaa..... aaaa.... a.a.a.a. aaa.aaa.",
             _passes,
+        ),
+        _family(
+            "halves",
+            f"the maps {' '.join(HALVES)}, read-only or not, with max_ptes_none 3 and 7 and order 2 or both orders, under khugepaged, without "
+            "an event and with each sysfs write, pin, zap or prctl before each sleeping point",
+            _halves,
         ),
         _family(
             "switches",

@@ -36,7 +36,7 @@ _FLAG_SETS: Final[tuple[tuple[str, ...], ...]] = (
     ("locked", "lockonfault", "read", "write"),
     ("droppable", "read", "write"),
     ("dontcopy", "dontdump", "growsdown", "read", "write"),
-    *(("mergeable", "mixedmap", "read", "write"),) * 3,
+    *(("mergeable", "mixedmap", "read", "write"),) * 5,
     ("pfnmap", "read"),
     ("io", "read", "write"),
     ("dontexpand", "read", "write"),
