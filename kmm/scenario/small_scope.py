@@ -336,8 +336,8 @@ def _common() -> tuple[Family, ...]:
         ),
         _family(
             "halves",
-            f"the maps {' '.join(HALVES)}, read-only or not, with max_ptes_none 3 and 7 and order 2 or both orders, under khugepaged, without "
-            "an event and with each sysfs write, pin, zap or prctl before each sleeping point",
+            f"the maps {' '.join(HALVES)}, read-only or not, with max_ptes_none 3 and 7 and order 2 or both orders, under khugepaged, "
+            "without an event and with each sysfs write, pin, zap or prctl before each sleeping point",
             _halves,
         ),
         _family(
