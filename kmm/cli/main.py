@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "fmt": ("kmm.cli.fmt:fmt", "Rewrite scenario files in the canonical form."),
     "lint": ("kmm.cli.lint:lint", "Check that variants differ only in what they declare."),
     "new": ("kmm.cli.new:new", "Begin a variant of your own."),
+    "predict": ("kmm.cli.predict:predict", "Predict what khugepaged would do to a process."),
     "replay": ("kmm.cli.replay:replay", "Run a counterexample again."),
     "run": ("kmm.cli.run:run", "Run one scenario and show what happened."),
 }
