@@ -27,7 +27,7 @@ def register() -> None:
     for public in TYPES:
         register_type_strategy(public, _values_of)
     # How long a run takes depends on the geometry that was drawn, so a time limit for each tells nothing.
-    settings.register_profile("kmm-dev", max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("kmm-dev", max_examples=25, deadline=None, derandomize=False, suppress_health_check=[HealthCheck.too_slow])
     settings.register_profile(
         "kmm-ci",
         max_examples=200,
