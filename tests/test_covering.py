@@ -89,7 +89,7 @@ def labels(s: Scenario) -> dict[str, list[object]]:
     out |= {f"order {order}": [mode] for order, mode in enumerate(t.hugepages, 2)}
     out |= {"enabled": [t.enabled], "defrag": [t.defrag], "shrink": [t.shrink_underused], "batch": [g.lru_batch]}
     out |= {"debug_vm": [c.debug_vm], "locks": [c.split_ptlocks], "tlb": [c.tlb], "arch": [c.arch]}
-    out |= {"highpte": [c.highpte], "pt_reclaim": [c.pt_reclaim], "vmemmap": [c.sparsemem_vmemmap], "page_size": [g.page_size]}
+    out |= {"highpte": [c.highpte], "pt_reclaim": [c.pt_reclaim], "vmemmap": [c.sparsemem_vmemmap], "bytes": [g.page_size]}
     out |= {"node_reclaim": [t.node_reclaim], "prctl": [s.thp_disable], "room": [s.memcg_room], "deposited": [s.deposited]}
     out |= {"layout": [(len(s.vmas), s.vmas[0].before)]}
     return out | {"driver": [s.driver], "flags": [s.vmas[0].flags], "disturbance": [(s.failures, s.events)]}
@@ -102,7 +102,7 @@ def expected_sizes(ptes: int, letters: int, times: int) -> dict[str, int]:
     operations = orders + 4 + 6 + 5
     disturbances = 1 + 2 * times + 4 * ptes + operations * len(POINTS) * times
     switches = {"enabled": 3, "defrag": 2, "shrink": 2, "batch": 3, "debug_vm": 2, "locks": 2, "tlb": 2, "arch": 2}
-    switches |= {"highpte": 2, "pt_reclaim": 2, "vmemmap": 2, "page_size": 2, "node_reclaim": 2}
+    switches |= {"highpte": 2, "pt_reclaim": 2, "vmemmap": 2, "bytes": 2, "node_reclaim": 2}
     switches |= {"prctl": 3, "room": 4, "deposited": 2, "layout": 3}
     limits = dict.fromkeys(("none", "swap", "shared"), 4)
     pages = {f"page {i}": letters for i in range(ptes)}

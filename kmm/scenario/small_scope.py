@@ -335,12 +335,6 @@ def _common() -> tuple[Family, ...]:
             _passes,
         ),
         _family(
-            "halves",
-            f"the maps {' '.join(HALVES)}, read-only or not, with max_ptes_none 3 and 7 and order 2 or both orders, under khugepaged, "
-            "without an event and with each sysfs write, pin, zap or prctl before each sleeping point",
-            _halves,
-        ),
-        _family(
             "switches",
             "every combination of both order switches, the global switch, defrag with shrink_underused and the VMA's advice, in the maps "
             f"aaaaaaaa aaaa...., under khugepaged, MADV_COLLAPSE and {len(DRIVERS) - 2} direct attempts",
@@ -395,6 +389,15 @@ def _common() -> tuple[Family, ...]:
     )
 
 
+def _half_maps() -> Family:
+    return _family(
+        "halves",
+        f"the maps {' '.join(HALVES)}, read-only or not, with max_ptes_none 3 and 7 and order 2 or both orders, under khugepaged, without "
+        "an event and with each sysfs write, pin, zap or prctl before each sleeping point",
+        _halves,
+    )
+
+
 def _any_state(*, held: bool) -> Family:
     which = "pinned, locked, batched or off the LRU, or not" if held else "held by nobody"
     marks = "KSM, lazyfree, mlocked, PROT_NONE, young in a secondary MMU: one of these, on node 0, or none"
@@ -422,6 +425,7 @@ def quick_families(seed: int) -> tuple[Family, ...]:
         _family("configurations", f"every configuration in the maps {' '.join(MIXED)}, under khugepaged", lambda: _configs((KHUGEPAGED,))),
         *_common(),
         *(family for family in _map_families(3) if family.name not in ("maps over .w2", "maps over agM")),
+        _half_maps(),
         covering_family("pairs of factors", Factors(EIGHT, LETTERS, 2), 2, seed),
     )
 
@@ -455,6 +459,7 @@ def full_families(seed: int) -> tuple[Family, ...]:
         ),
         *_common(),
         *_map_families(4),
+        _half_maps(),
         covering_family("pairs of factors", Factors(EIGHT, LETTERS, 2), 2, seed),
         covering_family("pairs of factors, 16 PTEs", Factors(SIXTEEN, LETTERS_16, 2), 2, seed),
         state_tunables_family(EIGHT, LETTERS, seed),
