@@ -23,16 +23,16 @@ RANGE = 2 << 20
 KSM = Path("/sys/kernel/mm/ksm")
 
 CHILD = """
-import ctypes, sys
+import ctypes, fcntl, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
 libc.mmap.restype = ctypes.c_void_p
 PAGE, RANGE = 4096, 2 << 20
 def call(name, address, size, last):
     return getattr(libc, name)(ctypes.c_void_p(address), ctypes.c_size_t(size), last)
-start = libc.mmap(None, ctypes.c_size_t(9 * RANGE), 3, 0x22, -1, ctypes.c_long(0))
+start = libc.mmap(None, ctypes.c_size_t(11 * RANGE), 3, 0x22, -1, ctypes.c_long(0))
 base = -(-start // RANGE) * RANGE
 call("madvise", base + RANGE, 5 * RANGE, 15)
-call("madvise", base + 7 * RANGE, RANGE, 15)
+call("madvise", base + 7 * RANGE, 3 * RANGE, 15)
 def fill(number, pages, value=None):
     for page in range(pages):
         ctypes.memset(base + number * RANGE + page * PAGE, page % 250 + 1 if value is None else value, PAGE)
@@ -53,6 +53,22 @@ call("madvise", base + 6 * RANGE, RANGE, 14)
 ctypes.string_at(base + 6 * RANGE, 1)
 fill(7, 16, 7)
 done.append(call("madvise", base + 7 * RANGE, RANGE, 12))
+fill(8, 4)
+def request(number, form, *values):
+    argument = bytearray(struct.pack(form, *values))
+    fcntl.ioctl(uffd, 3 << 30 | len(argument) << 16 | 0xAA << 8 | number, argument)
+try:
+    uffd = libc.syscall(323, 0o2000001)
+    request(0x3F, "=3Q", 0xAA, 1 << 13 | 1 << 14, 0)
+    request(0, "=4Q", base + 8 * RANGE, RANGE, 2, 0)
+    request(6, "=3Q", base + 8 * RANGE + 2 * PAGE, 4 * PAGE, 1)
+    request(8, "=3Qq", base + 8 * RANGE + 8 * PAGE, PAGE, 0, 0)
+    done.append(0)
+except OSError:
+    done.append(-1)
+fill(9, 512)
+call("madvise", base + 9 * RANGE, 20 * PAGE, 8)
+done.append(libc.mlock(ctypes.c_void_p(base + 9 * RANGE), ctypes.c_size_t(RANGE)))
 print(hex(base), *done, flush=True)
 sys.stdin.read()
 """
@@ -86,7 +102,7 @@ def by_number(pid: int, base: int) -> dict[int, Scenario]:
 
 def needs(done: list[int], call: int, what: str) -> None:
     if done[call] != 0:
-        pytest.skip(f"this kernel has no {what}")
+        pytest.skip(f"this machine has no {what}")
 
 
 def states(s: Scenario) -> list[PageState | None]:
@@ -138,6 +154,24 @@ def test_the_huge_zero_page(ranges: tuple[dict[int, Scenario], list[int]]) -> No
 def test_a_mergeable_vma(ranges: tuple[dict[int, Scenario], list[int]]) -> None:
     needs(ranges[1], 5, "KSM")
     assert "mergeable" in ranges[0][7].vmas[0].flags
+
+
+def test_markers_of_userfaultfd(ranges: tuple[dict[int, Scenario], list[int]]) -> None:
+    """Two pages and two holes are write-protected, and one hole is poisoned."""
+    needs(ranges[1], 6, "userfaultfd with markers")
+    s = ranges[0][8]
+    assert "uffd_wp" in s.vmas[0].flags
+    present, marker, poison, none = Kind.PRESENT, Kind.UFFD_WP_MARKER, Kind.POISON_MARKER, Kind.NONE
+    first = [state for state in states(s)[:10] if state is not None]
+    assert [state.kind for state in first] == [*[present] * 4, marker, marker, none, none, poison, none]
+    assert [state.uffd_wp for state in first[:4]] == [False, False, True, True]
+
+
+def test_lazyfree_pages_that_are_mlocked(ranges: tuple[dict[int, Scenario], list[int]]) -> None:
+    """Scenarios have no such page: the range is left out, the others are not."""
+    needs(ranges[1], 7, "room for mlocked pages")
+    assert set(range(9)) <= set(ranges[0])
+    assert 9 not in ranges[0]
 
 
 def test_the_variants_agree_on_all_of_it(ranges: tuple[dict[int, Scenario], list[int]]) -> None:

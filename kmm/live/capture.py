@@ -15,7 +15,7 @@ from kmm.live.errors import CaptureError
 from kmm.live.frames import Frame, read_frames
 from kmm.live.letters import draw_map
 from kmm.live.pages import View, is_untouched, mapped_by_pmd, page_states
-from kmm.live.proc import MAPPED_ONCE, PAGE, PFN_MASK, PRESENT, Mapping, Process, no_memory
+from kmm.live.proc import MAPPED_ONCE, PAGE, PFN_MASK, PRESENT, SWAPPED, Mapping, Process, no_memory
 from kmm.live.reasons import Reason, Skip, vma_reason
 from kmm.live.settings import memcg_room, thp_disable
 from kmm.live.spans import Span, spans
@@ -152,10 +152,13 @@ def _capture_span(process: Process, span: Span, surroundings: _Surroundings) -> 
     for first in range(span.first, span.first + span.count, _CHUNK):
         numbers = range(first, min(first + _CHUNK, span.first + span.count))
         chunk = process.pagemap(first * RANGE, len(numbers) * PTES)
+        marks = process.marks(first * RANGE, len(numbers) * PTES)
         for i, number in enumerate(numbers):
             try:
                 pieces = [_piece(vma, number * RANGE, view) for vma, view in zip(span.vmas, views, strict=True)]
-                yield number * RANGE, _capture_range(process, chunk[i * PTES : (i + 1) * PTES], pieces, surroundings)
+                table = slice(i * PTES, (i + 1) * PTES)
+                entries = _Entries(chunk[table], None if marks is None else marks[table])
+                yield number * RANGE, _capture_range(process, entries, pieces, surroundings)
             except Skip as skip:
                 yield number * RANGE, skip.reason
 
@@ -175,6 +178,14 @@ def _view(vma: Mapping, surroundings: _Surroundings) -> View:
 
 
 @attrs.frozen
+class _Entries:
+    """The pagemap words of one range, and what PAGEMAP_SCAN says about the pages, where the kernel has it."""
+
+    words: array[int]
+    marks: bytes | None
+
+
+@attrs.frozen
 class _Piece:
     """What of a VMA lies in one range: its pages there, and how many it has before and after the range, up to a table of them."""
 
@@ -190,18 +201,19 @@ def _piece(vma: Mapping, address: int, view: View) -> _Piece:
     return _Piece(vma, view, range(max(first, 0), min(end, PTES)), min(max(-first, 0), PTES), min(max(end - PTES, 0), PTES))
 
 
-def _capture_range(process: Process, words: array[int], pieces: Sequence[_Piece], surroundings: _Surroundings) -> Scenario:
+def _capture_range(process: Process, entries: _Entries, pieces: Sequence[_Piece], surroundings: _Surroundings) -> Scenario:
+    words, marks = entries.words, entries.marks
     if is_untouched(words):
         raise Skip(Reason.UNTOUCHED)
     frames = _frames(process, words)
     whole = pieces[0] if len(pieces[0].pages) == PTES else None
-    pmd = "table" if whole is None else mapped_by_pmd(words, frames, whole.view)
+    pmd = "table" if whole is None else mapped_by_pmd(words, frames, marks, whole.view)
     if pmd != "table":
         words, frames = array("Q", bytes(8 * PTES)), {} if frames is not None else None
-    states = page_states(words, frames, [(piece.pages, piece.view) for piece in pieces])
+    states = page_states(words, frames, marks, [(piece.pages, piece.view) for piece in pieces])
     merged = {i: frame.head for i, frame in (frames or {}).items() if states[i].ksm}
     pages, letters = draw_map(states, merged)
-    unseen = {*surroundings.unseen, *_unseen(states, words, frames, pieces)}
+    unseen = {*surroundings.unseen, *_unseen(states, entries, frames, pieces)}
     if pmd == "huge":
         unseen |= {"mapped_by", "pins", "referenced"}
     return Scenario(
@@ -226,11 +238,11 @@ def _vma(piece: _Piece, pages: str, pmd: str) -> Vma:
 
 def _frames(process: Process, words: array[int]) -> dict[int, Frame] | None:
     """The frames; ``None`` to a reader without the privilege to see their numbers."""
-    hidden = any(word & PRESENT and not word & PFN_MASK for word in words)
+    hidden = any(word & (PRESENT | SWAPPED) and not word & PFN_MASK for word in words)
     return None if process.frames is None or hidden else read_frames(words, process.frames)
 
 
-def _unseen(states: Sequence[PageState], words: array[int], frames: dict[int, Frame] | None, pieces: Sequence[_Piece]) -> Iterator[str]:
+def _unseen(states: Sequence[PageState], entries: _Entries, frames: dict[int, Frame] | None, pieces: Sequence[_Piece]) -> Iterator[str]:
     """Names of what no file shows about this range; ``kind`` where two kinds look the same."""
     kinds = {state.kind for state in states}
     views = [piece.view for piece in pieces]
@@ -252,7 +264,8 @@ def _unseen(states: Sequence[PageState], words: array[int], frames: dict[int, Fr
         yield from ("exclusive", "mapped_by", "swapcache")
     if not views[0].soft_dirty and kinds & {Kind.PRESENT, Kind.SWAP}:
         yield "soft_dirty"
-    if frames is None and (Kind.SWAP in kinds or (any(view.shared for view in views) and _some_mapped_often(words))):
+    alike = entries.marks is None and any(view.shared for view in views) and _some_mapped_often(entries.words)
+    if frames is None and (Kind.SWAP in kinds or alike):
         yield "kind"
     if not all(_has_anon_vma(piece, states) for piece in pieces):
         yield "anon_vma"

@@ -6,15 +6,16 @@ from array import array
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kmm.live.proc import KPF_HEAD, KPF_TAIL, PFN_MASK, PRESENT, Frames
+from kmm.live.proc import FIRST_SPECIAL_TYPE, KPF_HEAD, KPF_HWPOISON, KPF_TAIL, PFN_MASK, PRESENT, SWAP_OFFSET, SWAP_TYPE, SWAPPED, Frames
 from kmm.live.reasons import Reason, Skip
+from kmm.mm.pte import SWP_PTE_MARKER
 
 BLOCK = 512
 """Frames; no anonymous folio is larger, and each is naturally aligned."""
 
 
 class Frame(NamedTuple):
-    """The frame behind one present entry.
+    """The frame behind one entry.
 
     :param pfn: its number
     :param flags: the ``KPF_`` bits of the page
@@ -33,7 +34,7 @@ class Frame(NamedTuple):
 
 
 def read_frames(words: array[int], frames: Frames) -> dict[int, Frame]:
-    """The frames behind the present entries of ``words``, by page index.
+    """The frames behind the present entries of ``words``, and behind those of memory failure, by page index.
 
     :raises Skip: a folio came or went meanwhile
     """
@@ -48,7 +49,17 @@ def read_frames(words: array[int], frames: Frames) -> dict[int, Frame]:
             if flags[i] & (KPF_HEAD | KPF_TAIL):
                 head, order, folio_flags = _folio(pfn + i, frames, blocks)
             out[index + i] = Frame(pfn + i, flags[i], counts[i], head, order, folio_flags)
+    out.update(_poisoned(words, frames))
     return out
+
+
+def _poisoned(words: array[int], frames: Frames) -> Iterator[tuple[int, Frame]]:
+    """Entries of memory failure: their type depends on the kernel, but the frame that they name is poisoned."""
+    for index, word in enumerate(words):
+        if word & SWAPPED and FIRST_SPECIAL_TYPE <= word & SWAP_TYPE < SWP_PTE_MARKER:
+            pfn = (word & PFN_MASK) >> SWAP_OFFSET
+            if any(flags & KPF_HWPOISON for flags in frames.flags(pfn, 1)):
+                yield index, Frame(pfn, KPF_HWPOISON, 0, pfn, 0, KPF_HWPOISON)
 
 
 def _runs(words: array[int]) -> Iterator[tuple[int, int, int]]:

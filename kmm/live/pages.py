@@ -11,6 +11,7 @@ import attrs
 from kmm.live.frames import Frame
 from kmm.live.proc import (
     FILE,
+    FIRST_SPECIAL_TYPE,
     GUARD,
     KPF_ANON,
     KPF_HEAD,
@@ -28,15 +29,19 @@ from kmm.live.proc import (
     PFN_MASK,
     PRESENT,
     SOFT_DIRTY,
+    SWAP_OFFSET,
+    SWAP_TYPE,
     SWAPPED,
     UFFD_WP,
 )
 from kmm.live.reasons import Reason, Skip
+from kmm.live.scan import HUGE, ZERO
 from kmm.mm.pte import PTE_MARKER_GUARD, PTE_MARKER_POISONED, PTE_MARKER_UFFD_WP, SWP_PTE_MARKER
 from kmm.scenario.page import Kind, Lru, PageState
 
 _NONE = PageState(kind=Kind.NONE)
 _ZERO = PageState(kind=Kind.ZERO)
+_HWPOISON = PageState(kind=Kind.HWPOISON)
 _GUARD = PageState(kind=Kind.GUARD_MARKER)
 _MARKERS = {
     PTE_MARKER_UFFD_WP: PageState(kind=Kind.UFFD_WP_MARKER),
@@ -44,10 +49,7 @@ _MARKERS = {
     PTE_MARKER_GUARD: _GUARD,
 }
 _MAX_SHARERS = 3
-_SWAP_TYPE = 31
-_SWAP_OFFSET = 5
 _MARKER_BITS = 7
-_FIRST_SPECIAL_TYPE = 23
 
 
 @attrs.frozen(kw_only=True)
@@ -81,13 +83,16 @@ def is_untouched(words: array[int]) -> bool:
     return not any(words) or not any(word & (PRESENT | SWAPPED | GUARD) for word in words)
 
 
-def mapped_by_pmd(words: array[int], frames: dict[int, Frame] | None, view: View) -> str:
+def mapped_by_pmd(words: array[int], frames: dict[int, Frame] | None, marks: bytes | None, view: View) -> str:
     """What the PMD entry of a range is: ``table``, ``huge`` or ``huge_zero``.
 
-    Huge is, with frames, one naturally placed folio of PMD size in a VMA of which some is mapped by PMDs.
+    Huge is, with frames but without marks, one naturally placed folio of PMD size in a VMA of which some is mapped by PMDs.
 
-    :raises Skip: without frames, when the range may be huge
+    :param marks: one byte a page (:func:`kmm.live.scan.scan`); ``None`` where the kernel has none
+    :raises Skip: with neither, when the range may be huge; when a huge page came or went meanwhile
     """
+    if marks is not None:
+        return _marked_pmd(words, marks)
     if not all(word & PRESENT for word in words):
         return "table"
     if frames is None:
@@ -103,26 +108,38 @@ def mapped_by_pmd(words: array[int], frames: dict[int, Frame] | None, view: View
     return "huge" if view.huge and contiguous and whole else "table"
 
 
-def page_states(words: array[int], frames: dict[int, Frame] | None, views: Sequence[tuple[range, View]]) -> list[PageState]:
+def _marked_pmd(words: array[int], marks: bytes) -> str:
+    if not any(mark & HUGE for mark in marks):
+        return "table"
+    if not all(mark & HUGE for mark in marks) or not all(word & PRESENT for word in words):
+        raise Skip(Reason.CHANGED)
+    return "huge_zero" if all(mark & ZERO for mark in marks) else "huge"
+
+
+def page_states(
+    words: array[int], frames: dict[int, Frame] | None, marks: bytes | None, views: Sequence[tuple[range, View]]
+) -> list[PageState]:
     """The state of every page; where no VMA is, none.
 
     :param views: the pages of each VMA, and what it says about them
     :param frames: by page index (:func:`kmm.live.frames.read_frames`); ``None`` when they cannot be seen
+    :param marks: one byte a page (:func:`kmm.live.scan.scan`); ``None`` where the kernel has none
     :raises Skip: a page has a shape that scenarios do not have yet
     """
     if frames is not None:
         _check_places(frames)
     out = [_NONE] * len(words)
     for pages, view in views:
-        known: dict[tuple[int, int, int, int, int], PageState] = {}
+        known: dict[tuple[int | None, ...], PageState] = {}
         for i in pages:
             word = words[i]
             frame = frames.get(i) if frames is not None else None
             bits = word & ~PFN_MASK if word & PRESENT else word
-            key = (bits, frame.flags, frame.folio_flags, frame.mapcount, frame.order) if frame else (bits, 0, 0, 0, 0)
+            mark = marks[i] if marks is not None else None
+            key = (bits, frame.flags, frame.folio_flags, frame.mapcount, frame.order) if frame else (bits, mark)
             state = known.get(key)
             if state is None:
-                state = known[key] = _state(word, frame, view)
+                state = known[key] = _state(word, frame, mark, view)
             out[i] = state
     return out if frames is None else _merged_by_ksm(frames, out)
 
@@ -148,22 +165,25 @@ def _check_places(frames: dict[int, Frame]) -> None:
             raise Skip(Reason.OVERLAP)
 
 
-def _state(word: int, frame: Frame | None, view: View) -> PageState:
+def _state(word: int, frame: Frame | None, mark: int | None, view: View) -> PageState:
     if word & GUARD:
         return _GUARD
     if word & UFFD_WP and not view.uffd_wp:
         raise Skip(Reason.CHANGED)
     if word & PRESENT:
-        return _without_frame(word, view) if frame is None else _with_frame(word, frame, view)
+        return _without_frame(word, mark, view) if frame is None else _with_frame(word, frame, view)
     if word & SWAPPED:
-        return _swapped(word, view)
+        return _swapped(word, view) if frame is None else _HWPOISON
     return _NONE
 
 
 def _swapped(word: int, view: View) -> PageState:
-    if word & _SWAP_TYPE == SWP_PTE_MARKER and word >> _SWAP_OFFSET & _MARKER_BITS in _MARKERS:
-        return _MARKERS[word >> _SWAP_OFFSET & _MARKER_BITS]
-    if not view.swapped or view.droppable or word & _SWAP_TYPE >= _FIRST_SPECIAL_TYPE:
+    marker = word >> SWAP_OFFSET & _MARKER_BITS
+    if word & SWAP_TYPE == SWP_PTE_MARKER and marker in _MARKERS:
+        if marker == PTE_MARKER_UFFD_WP and not view.uffd_wp:
+            raise Skip(Reason.CHANGED)
+        return _MARKERS[marker]
+    if not view.swapped or view.droppable or word & SWAP_TYPE >= FIRST_SPECIAL_TYPE:
         raise Skip(Reason.SPECIAL_ENTRY)
     soft_dirty = view.soft_dirty and bool(word & SOFT_DIRTY)
     return PageState(kind=Kind.SWAP, exclusive=True, uffd_wp=bool(word & UFFD_WP), soft_dirty=soft_dirty)
@@ -181,20 +201,23 @@ def _with_frame(word: int, frame: Frame, view: View) -> PageState:
             raise Skip(reason)
     if frame.flags & KPF_ZERO_PAGE:
         return _ZERO
-    large_in_swapcache = frame.order > 0 and bool(flags & KPF_SWAPCACHE)
+    ksm, lazyfree, swapcache = bool(flags & KPF_KSM), not flags & (KPF_SWAPBACKED | KPF_KSM), bool(flags & KPF_SWAPCACHE)
     shape = (
         (not flags & KPF_ANON, Reason.FOREIGN),
         (frame.order == 1, Reason.SMALL_ORDER),
-        (large_in_swapcache, Reason.LARGE_SWAPCACHE),
+        (ksm and frame.order > 0, Reason.CHANGED),
+        (lazyfree and swapcache, Reason.CHANGED),
+        (frame.order > 0 and swapcache, Reason.LARGE_SWAPCACHE),
+        (ksm and swapcache, Reason.KSM_SWAPCACHE),
+        (lazyfree and flags & KPF_MLOCKED, Reason.LAZYFREE_MLOCKED),
         (frame.mapcount == 0, Reason.CHANGED),
-        (frame.mapcount - 1 > _MAX_SHARERS and not flags & KPF_KSM, Reason.MANY_SHARERS),
-        (view.droppable and flags & KPF_SWAPBACKED, Reason.CHANGED),
+        (frame.mapcount - 1 > _MAX_SHARERS and not ksm, Reason.MANY_SHARERS),
+        (view.droppable and not lazyfree, Reason.CHANGED),
     )
     for found, reason in shape:
         if found:
             raise Skip(reason)
-    ksm, lazyfree = bool(flags & KPF_KSM), not flags & (KPF_SWAPBACKED | KPF_KSM)
-    mapped = _mapped(word, 1 if ksm else frame.mapcount - 1, view, swapcache=bool(flags & KPF_SWAPCACHE))
+    mapped = _mapped(word, 1 if ksm else frame.mapcount - 1, view, swapcache=swapcache)
     return attrs.evolve(
         mapped,
         dirty=mapped.dirty and not ksm and not lazyfree,
@@ -208,12 +231,15 @@ def _with_frame(word: int, frame: Frame, view: View) -> PageState:
     )
 
 
-def _without_frame(word: int, view: View) -> PageState:
+def _without_frame(word: int, mark: int | None, view: View) -> PageState:
     if word & FILE:
         raise Skip(Reason.FOREIGN)
-    if word & MAPPED_ONCE:
-        return attrs.evolve(_mapped(word, 0, view), lazyfree=view.droppable)
-    return attrs.evolve(_mapped(word, 1, view), lazyfree=view.droppable) if view.shared else _ZERO
+    once = bool(word & MAPPED_ONCE)
+    if not once and (not view.shared if mark is None else mark & ZERO):
+        return _ZERO
+    if not once and not view.shared:
+        raise Skip(Reason.CHANGED)
+    return attrs.evolve(_mapped(word, 0 if once else 1, view), lazyfree=view.droppable)
 
 
 def _mapped(word: int, mapped_by: int, view: View, *, swapcache: bool = False) -> PageState:

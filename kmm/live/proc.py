@@ -15,6 +15,7 @@ from typing import Final, Self
 import attrs
 
 from kmm.live.errors import CaptureError
+from kmm.live.scan import scan
 
 PAGE: Final = 4096
 """Bytes; other kernels are refused."""
@@ -27,6 +28,11 @@ GUARD: Final = 1 << 58
 FILE: Final = 1 << 61
 SWAPPED: Final = 1 << 62
 PRESENT: Final = 1 << 63
+
+SWAP_TYPE: Final = (1 << 5) - 1
+SWAP_OFFSET: Final = 5
+FIRST_SPECIAL_TYPE: Final = 23
+"""Type and offset of a ``SWAPPED`` entry; from that type on it may be something else than a swap area, depending on the kernel."""
 
 KPF_LOCKED: Final = 1 << 0
 KPF_REFERENCED: Final = 1 << 2
@@ -171,6 +177,10 @@ class Process:
             words = _words(self._pagemap, address // PAGE, pages)
         words.extend([0] * (pages - len(words)))
         return words
+
+    def marks(self, address: int, pages: int) -> bytes | None:
+        """What :func:`kmm.live.scan.scan` tells of ``pages`` pages from ``address`` on."""
+        return scan(self._pagemap, address, pages, PAGE)
 
     def _mappings(self, name: str) -> list[Mapping]:
         with self._guarded():
