@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from kmm.scenario.alphabet import ALPHABET, MEANING
+from kmm.scenario.checks import GAP
 from kmm.scenario.errors import ScenarioError
-from kmm.scenario.model import GAP, VMA_FLAGS, Driver, DriverKind, Geometry, Scenario, Tunables, Vma
+from kmm.scenario.model import VMA_FLAGS, Driver, DriverKind, Geometry, Scenario, Tunables, Vma
 from kmm.scenario.page import Kind, Lru, PageState
 from kmm.scenario.strategies import generate
 

@@ -14,7 +14,8 @@ import pytest
 
 from kmm.judge.observe import observe
 from kmm.live.capture import as_captured_drivers, capture
-from kmm.scenario.model import GAP, Scenario
+from kmm.scenario.checks import GAP
+from kmm.scenario.model import Scenario
 from kmm.scenario.page import Kind, PageState
 from kmm.scenario.run import run
 from refactors import reviewed, v12

@@ -19,7 +19,7 @@ from docs._ext import commands, tables
 from docs._ext.docstrings import fields, kernel_files, plain, summary
 from docs._ext.extension import PORT_TABLES, table
 from docs._ext.table import Table, render
-from kmm.scenario import model
+from kmm.scenario import checks, model
 from kmm.scenario.alphabet import ALPHABET, MEANING
 from kmm.scenario.boundary import AREAS, BOUNDARY
 from kmm.scenario.errors import ScenarioError
@@ -99,7 +99,7 @@ def test_the_keys_of_a_kind_may_be_said_of_it(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [model.EVENT_OPS, model.POINTS, model.FAILURE_KINDS, model.VMA_FLAGS, model.PMD_STATES, model.THP_DISABLE]
+    "words", [model.EVENT_OPS, model.POINTS, model.FAILURE_KINDS, model.VMA_FLAGS, checks.PMD_STATES, checks.THP_DISABLE]
 )
 def test_every_word_of_the_format_is_in_a_table(words: tuple[str, ...]) -> None:
     cells = {word for name in tables.PARTS for row in tables.table(name).rows for word in re.findall(r"``(\w+)``", row[2])}

@@ -12,7 +12,8 @@ import pytest
 from kmm.judge.minimise import minimise, size
 from kmm.judge.pair import judge_pair
 from kmm.judge.recut import recuts
-from kmm.scenario.model import GAP, Driver, DriverKind, Event, Failure, Geometry, Scenario, Tunables, Vma
+from kmm.scenario.checks import GAP
+from kmm.scenario.model import Driver, DriverKind, Event, Failure, Geometry, Scenario, Tunables, Vma
 from kmm.scenario.page import Kind, PageState
 from kmm.scenario.strategies import generate
 from tests.helpers import direct, make

@@ -20,22 +20,9 @@ from hypothesis.errors import InvalidArgument
 from kmm.scenario import strategies
 from kmm.scenario.alphabet import ALPHABET
 from kmm.scenario.canvas import Canvas, count_pages, fitting_letters
+from kmm.scenario.checks import GAP, PMD_STATES, THP_DISABLE
 from kmm.scenario.errors import ScenarioError
-from kmm.scenario.model import (
-    EVENT_OPS,
-    FAILURE_KINDS,
-    GAP,
-    PMD_STATES,
-    POINTS,
-    THP_DISABLE,
-    VMA_FLAGS,
-    Config,
-    Driver,
-    DriverKind,
-    Geometry,
-    Scenario,
-    Tunables,
-)
+from kmm.scenario.model import EVENT_OPS, FAILURE_KINDS, POINTS, VMA_FLAGS, Config, Driver, DriverKind, Geometry, Scenario, Tunables
 from kmm.scenario.page import Kind, PageState
 from kmm.scenario.strategies import generation
 from kmm.scenario.strategies.draw import drawn, member, pick
@@ -312,7 +299,7 @@ def test_own_letters(drawn: tuple[dict[str, PageState], Scenario]) -> None:
         (lambda: strategies.vmas(TINY, flags=["hugepage", "nohugepage"]), "both hugepage and nohugepage; drop one"),
         (lambda: strategies.vmas(TINY, flags=["read"], letters={"a": ALPHABET["a"]}), "no letter fits"),
         (lambda: strategies.tunables(TINY, near={"max_ptes": [1]}), '"max_ptes" is not a limit; use max_ptes_none'),
-        (lambda: strategies.drivers(TINY, kinds=[]), "give one or more DriverKind"),
+        (lambda: strategies.drivers(TINY, kinds=[]), "give one or more DriverKind, but STEPS"),
         (lambda: strategies.drivers(TINY, kinds=["direct"]), "are not kinds of driver"),  # type: ignore[list-item]
         (lambda: strategies.events(TINY, ops=["nap"]), "are not events; give one or more of sysfs"),
         (lambda: strategies.failures(TINY, at=[-1]), "at must name pages"),

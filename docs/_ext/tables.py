@@ -11,7 +11,7 @@ import attrs
 
 from docs._ext.docstrings import fields, plain
 from docs._ext.table import Table, code
-from kmm.scenario import model, page
+from kmm.scenario import checks, model, page
 from kmm.scenario.alphabet import ALPHABET, MEANING
 from kmm.scenario.boundary import AREAS, BOUNDARY
 from kmm.scenario.model import Config, Driver, DriverKind, Event, Failure, Geometry, Scenario, Tunables, Vma
@@ -28,8 +28,8 @@ WORDS: Final[dict[tuple[type[object], str], tuple[str, ...]]] = {
     (Event, "op"): model.EVENT_OPS,
     (Event, "before"): model.POINTS,
     (Failure, "kind"): model.FAILURE_KINDS,
-    (Scenario, "pmd"): model.PMD_STATES,
-    (Scenario, "thp_disable"): model.THP_DISABLE,
+    (Scenario, "pmd"): checks.PMD_STATES,
+    (Scenario, "thp_disable"): checks.THP_DISABLE,
     (Scenario, "contract"): ("checked", "unchecked"),
 }
 """The strings that a key takes, where not any string will do."""

@@ -9,7 +9,8 @@ from kmm.mm.intended import Case
 from kmm.mm.khugepaged.limits import collapse_allowable_orders
 from kmm.mm.variant import Variant
 from kmm.scenario.build import build
-from kmm.scenario.model import GAP, DriverKind, Scenario
+from kmm.scenario.checks import GAP
+from kmm.scenario.model import DriverKind, Scenario
 from kmm.scenario.page import UNMAPPED, Kind
 
 

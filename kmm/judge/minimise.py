@@ -10,8 +10,9 @@ import attrs
 
 from kmm.judge.recut import recuts
 from kmm.scenario.alphabet import ALPHABET
+from kmm.scenario.checks import GAP
 from kmm.scenario.errors import ScenarioError
-from kmm.scenario.model import GAP, Config, Driver, DriverKind, Geometry, Scenario, Tunables, Vma
+from kmm.scenario.model import Config, Driver, DriverKind, Geometry, Scenario, Tunables, Vma
 
 _NOTHING: Final = "."
 _PLAIN: Final = "a"

@@ -42,6 +42,7 @@ class Observation:
     :param errno: of MADV_COLLAPSE
     :param mmap_locked: the out-flag
     :param events: what became of each event
+    :param steps: what became of each step
     :param trace: trace events in order
     :param vm_events: counters that are not zero
     :param mthp_stats: per-order counters that are not zero
@@ -60,6 +61,7 @@ class Observation:
     errno: str
     mmap_locked: bool | None
     events: tuple[str, ...]
+    steps: tuple[str, ...]
     trace: tuple[Value, ...]
     vm_events: tuple[Value, ...]
     mthp_stats: tuple[Value, ...]
@@ -98,6 +100,7 @@ def observe(run: Run) -> Observation:
         errno=run.errno,
         mmap_locked=run.mmap_locked,
         events=run.events,
+        steps=run.steps,
         trace=tuple((name, *[_trace_field(f) for f in fields]) for name, fields in machine.trace_events),
         vm_events=_counters(this.vm_events),
         mthp_stats=tuple(sorted((order, name, n) for (order, name), n in this.mthp_stats.items() if n)),
@@ -112,7 +115,7 @@ def observe(run: Run) -> Observation:
         tlb_flushes=tuple((start - base, end - base) for start, end in machine.tlb_flushes),
         warnings=tuple(machine.warnings),
         violations=violations(machine.reports),
-        address_spaces=tuple(_mm(this, mm) for mm in this.mms),
+        address_spaces=tuple([each for mm in this.mms for each in _mm(this, mm)]),
         folios=_folios(this),
         swap=tuple((offset, slot.count, slot.folio is not None, slot.contents) for offset, slot in sorted(this.swap.items())),
     )
@@ -137,22 +140,33 @@ def _counters(counters: dict[str, int]) -> tuple[Value, ...]:
     return tuple(sorted((name, n) for name, n in counters.items() if n))
 
 
-def _mm(this: System, mm: MmStruct) -> Value:
-    table = table_of(this, mm)
-    page = mm._pmds[0]
-    deposited = () if page is None else tuple(t.label for t in page._deposited)
-    pmd: Value = None
-    entries: Value = ()
-    if isinstance(table, PtePage):
-        pmd = table.label, table.freed_by, 0 if page is None else page.slot._val & ~_PFN_FIELD
-        entries = tuple([_entry(this, pte) for pte in table._entries])
-    elif isinstance(table, Page):
-        pmd = table.name, table.freed_by, 0 if page is None else page.slot._val & ~_PFN_FIELD
-    elif pmd_of(mm):
-        pmd = "huge zero page", "", pmd_of(mm) & ~_PFN_FIELD
+def _mm(this: System, mm: MmStruct) -> tuple[Value, ...]:
+    """An address space; of the ranges behind the first one, only their tables."""
     vmas = tuple((v._vm_start - this.base, v._vm_end - this.base, v._vm_flags, v._anon_vma is not None) for v in mm._vmas)
     counters = (*mm._rss_stat, mm._ksm_zero_pages)
-    return mm.ident, mm._mm_users, mm._flags, counters, mm._pgtables_bytes, pmd, deposited, vmas, entries
+    pmd, deposited, entries = _range(this, mm, 0)
+    own = mm.ident, mm._mm_users, mm._flags, counters, mm._pgtables_bytes, pmd, deposited, vmas, entries
+    return own, *(_next_range(this, mm, number) for number in range(1, len(mm._pmds)))
+
+
+def _next_range(this: System, mm: MmStruct, number: int) -> tuple[Value, ...]:
+    pmd, deposited, entries = _range(this, mm, number)
+    return f"{mm.ident}.{number}", 0, 0, (), 0, pmd, deposited, (), entries
+
+
+def _range(this: System, mm: MmStruct, number: int) -> tuple[Value, tuple[Value, ...], Value]:
+    """What the PMD entry of a range leads to, the tables deposited there, and the entries."""
+    table = table_of(this, mm, number)
+    page = mm._pmds[number] if mm._pmds else None
+    deposited = () if page is None else tuple(t.label for t in page._deposited)
+    if isinstance(table, PtePage):
+        pmd = table.label, table.freed_by, 0 if page is None else page.slot._val & ~_PFN_FIELD
+        return pmd, deposited, tuple([_entry(this, pte) for pte in table._entries])
+    if isinstance(table, Page):
+        return (table.name, table.freed_by, 0 if page is None else page.slot._val & ~_PFN_FIELD), deposited, ()
+    if value := pmd_of(mm, number):
+        return ("huge zero page", "", value & ~_PFN_FIELD), deposited, ()
+    return None, deposited, ()
 
 
 def _entry(this: System, pte: int) -> Value:

@@ -8,8 +8,9 @@ from typing import TypeAlias
 
 import attrs
 
+from kmm.scenario.checks import MIN_MTHP_ORDER
 from kmm.scenario.errors import ScenarioError
-from kmm.scenario.model import MIN_MTHP_ORDER, Driver, Event, Failure, Geometry, Scenario, Tunables, Vma
+from kmm.scenario.model import Driver, Event, Failure, Geometry, Scenario, Tunables, Vma
 from kmm.scenario.page import PageState
 
 SMALLEST = 8

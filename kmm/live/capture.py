@@ -20,7 +20,8 @@ from kmm.live.reasons import Reason, Skip, vma_reason
 from kmm.live.settings import memcg_room, thp_disable
 from kmm.live.spans import Span, spans
 from kmm.live.thp import read_tunables
-from kmm.scenario.model import MIN_MTHP_ORDER, Driver, DriverKind, Geometry, Scenario, Tunables, Vma
+from kmm.scenario.checks import MIN_MTHP_ORDER
+from kmm.scenario.model import Driver, DriverKind, Geometry, Scenario, Tunables, Vma
 from kmm.scenario.page import ANON, Kind, Lru, PageState
 
 GEOMETRY: Final = Geometry()

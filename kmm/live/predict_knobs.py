@@ -7,8 +7,9 @@ from typing import Final
 
 import attrs
 
+from kmm.scenario.checks import MIN_MTHP_ORDER
 from kmm.scenario.errors import BadInputError
-from kmm.scenario.model import GLOBAL_MODES, MIN_MTHP_ORDER, ORDER_MODES, Geometry, Tunables
+from kmm.scenario.model import GLOBAL_MODES, ORDER_MODES, Geometry, Tunables
 
 LIMITS: Final = ("max_ptes_none", "max_ptes_shared", "max_ptes_swap")
 _DIRECTORY: Final = "khugepaged/"

@@ -8,7 +8,8 @@ from pathlib import Path
 import attrs
 
 from kmm.live.errors import CaptureError
-from kmm.scenario.model import GLOBAL_MODES, MIN_MTHP_ORDER, ORDER_MODES, Geometry, Tunables
+from kmm.scenario.checks import MIN_MTHP_ORDER
+from kmm.scenario.model import GLOBAL_MODES, ORDER_MODES, Geometry, Tunables
 
 LIMITS = ("max_ptes_none", "max_ptes_shared", "max_ptes_swap")
 

@@ -53,7 +53,7 @@ from kmm.mm.pte import (
     pte_to_swp_offset,
     swp_entry_pfn,
 )
-from kmm.mm.rmap import folio_remove_rmap_ptes
+from kmm.mm.rmap import folio_remove_rmap_ptes, page_number
 from kmm.mm.swapfile import delete_from_swap_cache, free_swap_cache, swap_free
 from kmm.mm.system import page_at
 from kmm.mm.vmstat import add_mm_counter
@@ -215,7 +215,7 @@ def munmap(mm: MmStruct, replacement_flags: int | None = None, first: int = 0) -
         fresh: tuple[VmAreaStruct, ...] = ()
         if replacement_flags is not None:
             start = max(vmas[0].vm_start, system.this.base + first * PAGE_SIZE())
-            fresh = (VmAreaStruct(mm, start, vmas[-1].vm_end, replacement_flags, None),)
+            fresh = (VmAreaStruct(mm, start, vmas[-1].vm_end, replacement_flags, None, page_number(start)),)
         current.machine.write(mm, MmStruct.vmas, fresh, PLAIN)
         for vma in vmas:
             vma.freed_by = "munmap"

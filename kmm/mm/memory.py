@@ -52,7 +52,7 @@ from kmm.mm.pte import (
     pte_t,
     pte_to_swp_offset,
 )
-from kmm.mm.rmap import folio_add_anon_rmap_pte, folio_add_new_anon_rmap, linear_page_index
+from kmm.mm.rmap import folio_add_anon_rmap_pte, folio_add_new_anon_rmap, page_number
 from kmm.mm.swap import folio_add_lru
 from kmm.mm.swapfile import add_to_swap_cache, swap_free
 from kmm.mm.system import SwapSlot, page_at
@@ -109,7 +109,7 @@ def clear_user_highpage(page: Page, vaddr: int) -> None:
 
 def copy_mc_user_highpage(to: Page, source: Page, vaddr: int, vma: VmAreaStruct) -> int:
     """Copy a page; non-zero when the source turns out to be poisoned, which is then queued for memory_failure."""
-    if linear_page_index(vaddr) in system.this.injected.poison:
+    if page_number(vaddr) in system.this.injected.poison:
         system.this.poison_queued.append(source.name)
         return 1
     contents = current.machine.read(source, _contents, PLAIN)
@@ -128,7 +128,7 @@ def do_swap_page(vma: VmAreaStruct, address: int, pte: PtePtr, orig_pte: pte_t) 
     pte_unmap(pte)
     if non_swap_entry(orig_pte):
         return _do_non_swap_entry(vma, address, orig_pte)
-    index = linear_page_index(address)
+    index = page_number(address)
     offset = pte_to_swp_offset(orig_pte)
     slot = this.swap[offset]
     if index in this.injected.swapin_error:

@@ -34,7 +34,7 @@ from kmm.mm.pte import (
     pte_t,
     swp_entry_pfn,
 )
-from kmm.mm.rmap import folio_add_anon_rmap_pte, folio_remove_rmap_ptes, linear_page_index
+from kmm.mm.rmap import folio_add_anon_rmap_pte, folio_remove_rmap_ptes, page_number
 from kmm.mm.swap import folio_add_lru, folio_putback_lru
 from kmm.mm.vmstat import node_stat_mod_folio
 
@@ -54,7 +54,7 @@ def migration_entry_wait(mm: MmStruct, pmd: PmdSlot, address: int) -> None:
     if not is_migration_entry(entry):
         return
     might_sleep()
-    if linear_page_index(address) in system.this.injected.migration_again:
+    if page_number(address) in system.this.injected.migration_again:
         return
     folio = system.page_at(swp_entry_pfn(entry)).folio
     migrator = system.this.migrating[folio.pfn]

@@ -70,9 +70,10 @@ class VmAreaStruct(Shared):
 
     :param vm_start: first byte
     :param vm_end: one behind the last byte
+    :param vm_pgoff: page index of the first byte, as the reverse mapping knows it; a mapping that moves keeps it
     """
 
-    __slots__ = ("_anon_vma", "_vm_end", "_vm_flags", "_vm_lock_seq", "_vm_mm", "_vm_page_prot", "_vm_start")
+    __slots__ = ("_anon_vma", "_vm_end", "_vm_flags", "_vm_lock_seq", "_vm_mm", "_vm_page_prot", "_vm_pgoff", "_vm_start")
 
     anon_vma: Field[AnonVma | None] = Field()
     vm_end: Field[int] = Field()
@@ -80,9 +81,10 @@ class VmAreaStruct(Shared):
     vm_lock_seq: Field[int] = Field()
     vm_mm: Field[MmStruct] = Field()
     vm_page_prot: Field[pgprot_t] = Field()
+    vm_pgoff: Field[int] = Field()
     vm_start: Field[int] = Field()
 
-    def __init__(self, mm: MmStruct, vm_start: int, vm_end: int, vm_flags: int, anon_vma: AnonVma | None) -> None:
+    def __init__(self, mm: MmStruct, vm_start: int, vm_end: int, vm_flags: int, anon_vma: AnonVma | None, vm_pgoff: int) -> None:
         self.freed_by = ""
         self._vm_mm = mm
         self._vm_start = vm_start
@@ -91,6 +93,7 @@ class VmAreaStruct(Shared):
         accessible = bool(vm_flags & (VM_READ | VM_WRITE | VM_EXEC))
         self._vm_page_prot = vm_get_page_prot(accessible=accessible, executable=bool(vm_flags & VM_EXEC))
         self._anon_vma = anon_vma
+        self._vm_pgoff = vm_pgoff
         self._vm_lock_seq = 0
 
     @property
@@ -100,7 +103,7 @@ class VmAreaStruct(Shared):
 
 
 class MmStruct(Shared):
-    """``struct mm_struct``.
+    """``struct mm_struct``. Its users together hold one reference of ``mm_count``.
 
     :param ident: number of the address space, from 1; the owner's is 1
     """
@@ -108,6 +111,7 @@ class MmStruct(Shared):
     __slots__ = (
         "_flags",
         "_ksm_zero_pages",
+        "_mm_count",
         "_mm_lock_seq",
         "_mm_users",
         "_pgtables_bytes",
@@ -123,6 +127,7 @@ class MmStruct(Shared):
 
     flags: Field[int] = Field()
     ksm_zero_pages: Field[int] = Field()
+    mm_count: Field[int] = Field()
     mm_lock_seq: Field[int] = Field()
     mm_users: Field[int] = Field()
     pgtables_bytes: Field[int] = Field()
@@ -139,6 +144,7 @@ class MmStruct(Shared):
         self.secondary_young: frozenset[int] = frozenset()
         self._flags = 0
         self._ksm_zero_pages = 0
+        self._mm_count = 1
         self._mm_lock_seq = 0
         self._mm_users = 1
         self._pgtables_bytes = 0

@@ -39,8 +39,13 @@ def _mm_ids_add(folio: Folio, mm_id: int, nr: int) -> None:
     current.machine.write(folio, _mm_ids, new, PLAIN)
 
 
-def linear_page_index(address: int) -> int:
-    """Page index of an address, from the start of the modelled range."""
+def linear_page_index(vma: VmAreaStruct, address: int) -> int:
+    """Page index of an address, as the reverse mapping knows it."""
+    return (address - vma.vm_start) // PAGE_SIZE() + vma.vm_pgoff
+
+
+def page_number(address: int) -> int:
+    """Pages from the start of the modelled range to an address."""
     return (address - system.this.base) // PAGE_SIZE()
 
 
@@ -59,9 +64,9 @@ def folio_add_new_anon_rmap(folio: Folio, vma: VmAreaStruct, address: int, *, ex
     anon_vma = vma.anon_vma
     assert anon_vma is not None
     machine.write(folio, Folio.mapping, anon_vma if exclusive else anon_vma.root, PLAIN)
-    machine.write(folio, Folio.index, linear_page_index(address), PLAIN)
+    machine.write(folio, Folio.index, linear_page_index(vma, address), PLAIN)
     mm_id = vma.vm_mm.ident
-    folio.label = f"new@{mm_id}:{linear_page_index(address)}"
+    folio.label = f"new@{mm_id}:{page_number(address)}"
     pmd_mapped = folio.order == HPAGE_PMD_ORDER()
     if pmd_mapped:
         machine.write(folio, _entire_mapcount, 1, PLAIN)

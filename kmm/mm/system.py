@@ -10,7 +10,9 @@ import attrs
 
 from kmm.kernel import current
 from kmm.kernel.access import Field, Shared
+from kmm.kernel.locks import RwSem, SpinLock
 from kmm.mm.folio import Folio, Page
+from kmm.mm.khugepaged.mm_slot import KhugepagedScan, KhugepagedThread
 
 if TYPE_CHECKING:
     from kmm.kernel.machine import Machine
@@ -32,9 +34,12 @@ class Sysctl(Shared):
         "_huge_anon_orders_always",
         "_huge_anon_orders_inherit",
         "_huge_anon_orders_madvise",
+        "_khugepaged_alloc_sleep_millisecs",
         "_khugepaged_max_ptes_none",
         "_khugepaged_max_ptes_shared",
         "_khugepaged_max_ptes_swap",
+        "_khugepaged_pages_to_scan",
+        "_khugepaged_scan_sleep_millisecs",
         "_node_reclaim_mode",
         "_shrink_underused",
     )
@@ -44,14 +49,28 @@ class Sysctl(Shared):
     huge_anon_orders_always: Field[int] = Field()
     huge_anon_orders_inherit: Field[int] = Field()
     huge_anon_orders_madvise: Field[int] = Field()
+    khugepaged_alloc_sleep_millisecs: Field[int] = Field()
     khugepaged_max_ptes_none: Field[int] = Field()
     khugepaged_max_ptes_shared: Field[int] = Field()
     khugepaged_max_ptes_swap: Field[int] = Field()
+    khugepaged_pages_to_scan: Field[int] = Field()
+    khugepaged_scan_sleep_millisecs: Field[int] = Field()
     node_reclaim_mode: Field[bool] = Field()
     shrink_underused: Field[bool] = Field()
 
     def __init__(
-        self, none: int, swap: int, shared: int, enabled: str, *, defrag: bool, shrink_underused: bool, node_reclaim: bool = False
+        self,
+        none: int,
+        swap: int,
+        shared: int,
+        enabled: str,
+        *,
+        defrag: bool,
+        shrink_underused: bool,
+        node_reclaim: bool = False,
+        pages_to_scan: int = 4096,
+        scan_sleep_millisecs: int = 10000,
+        alloc_sleep_millisecs: int = 60000,
     ) -> None:
         self.freed_by = ""
         self._khugepaged_max_ptes_none = none
@@ -61,6 +80,9 @@ class Sysctl(Shared):
         self._defrag = defrag
         self._shrink_underused = shrink_underused
         self._node_reclaim_mode = node_reclaim
+        self._khugepaged_pages_to_scan = pages_to_scan
+        self._khugepaged_scan_sleep_millisecs = scan_sleep_millisecs
+        self._khugepaged_alloc_sleep_millisecs = alloc_sleep_millisecs
         self._huge_anon_orders_always = 0
         self._huge_anon_orders_madvise = 0
         self._huge_anon_orders_inherit = 0
@@ -90,12 +112,14 @@ class Injected:
     swapin_error: frozenset[int] = frozenset()
     swapin_retry: frozenset[int] = frozenset()
     migration_again: frozenset[int] = frozenset()
+    slot: frozenset[int] = frozenset()
+    cc: frozenset[int] = frozenset()
 
 
 class System:
     """The kernel's globals.
 
-    ``mem_map`` is frame number to page; ``lru_add`` and ``mlock_fbatch`` have one batch a CPU; ``migrating`` is frame number
+    ``clock_ms`` is the model's time, which only sleeping moves; ``mem_map`` is frame number to page; ``lru_add`` and ``mlock_fbatch`` have one batch a CPU; ``migrating`` is frame number
     to the task that migrates the page; ``vm_events``, ``mthp_stats`` ((order, name)) and
     ``node_stat`` are counters; ``notifier_windows`` the invalidate windows as (start, end) bytes.
     """
@@ -103,10 +127,16 @@ class System:
     __slots__ = (
         "allocations",
         "base",
+        "cc_allocations",
         "charges",
+        "clock_ms",
         "deferred_split",
         "folios",
         "injected",
+        "khugepaged_mm_lock",
+        "khugepaged_mutex",
+        "khugepaged_scan",
+        "khugepaged_thread",
         "lru_add",
         "machine",
         "mem_map",
@@ -115,11 +145,13 @@ class System:
         "mms",
         "mthp_stats",
         "next_pfn",
+        "next_table_pfn",
         "node_stat",
         "notifier_windows",
         "pins",
         "poison_queued",
         "shadow",
+        "slot_allocations",
         "swap",
         "sysctl",
         "tables",
@@ -135,11 +167,19 @@ class System:
         self.base = base
         self.allocations = 0
         self.charges = 0
+        self.slot_allocations = 0
+        self.cc_allocations = 0
+        self.khugepaged_scan = KhugepagedScan()
+        self.khugepaged_thread = KhugepagedThread()
+        self.khugepaged_mm_lock = SpinLock("khugepaged_mm_lock")
+        self.khugepaged_mutex = RwSem("khugepaged_mutex")
         self.mem_map: dict[int, Page] = {}
         self.tables: dict[int, PtePage] = {}
         self.folios: list[Folio] = []
         self.mms: list[MmStruct] = []
         self.next_pfn = 16
+        self.next_table_pfn = 1 << 30
+        self.clock_ms = 0
         self.swap: dict[int, SwapSlot] = {}
         self.lru_add: tuple[list[Folio], ...] = tuple([] for _ in machine.cpus)
         self.mlock_fbatch: tuple[list[tuple[Folio, str]], ...] = tuple([] for _ in machine.cpus)

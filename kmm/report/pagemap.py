@@ -14,7 +14,8 @@ from kmm.mm.system import System
 from kmm.report.entries import state_of
 from kmm.scenario.alphabet import MEANING
 from kmm.scenario.build import World
-from kmm.scenario.model import GAP, Scenario
+from kmm.scenario.checks import GAP
+from kmm.scenario.model import Scenario
 from kmm.scenario.page import Kind, Lru, PageState
 from kmm.scenario.quiescence import pmd_of, table_of
 

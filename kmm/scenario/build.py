@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -41,10 +41,10 @@ from kmm.mm.pgtable import PmdPage, PtePage
 from kmm.mm.pte import HUGE_ZERO_PFN, KERNPG_TABLE, pfn_pmd, pmd_mkhuge
 from kmm.mm.system import Injected, Sysctl, System
 from kmm.mm.variant import Variant
-from kmm.scenario.model import GAP, DriverKind, Failure, Scenario, Tunables, Vma
-from kmm.scenario.place import DRIVER_CPU, OWNER, OWNER_CPU, Frames, Placing, place_huge
+from kmm.scenario.checks import GAP
+from kmm.scenario.model import DriverKind, Failure, Process, Scenario, Tunables, Vma
+from kmm.scenario.place import DRIVER_CPU, OWNER, OWNER_CPU, Frames, Placing, count_mapped, place_huge
 
-_TABLE_PFN: Final = 1 << 30
 VM_FLAGS: Final = {
     "dontcopy": VM_DONTCOPY,
     "dontdump": VM_DONTDUMP,
@@ -67,6 +67,7 @@ VM_FLAGS: Final = {
     "uffd_wp": VM_UFFD_WP,
     "write": VM_WRITE,
 }
+_Tables: TypeAlias = list[PtePage | None]
 _THP_DISABLE: Final = {"no": 0, "yes": MMF_DISABLE_THP_COMPLETELY, "except_advised": MMF_DISABLE_THP_EXCEPT_ADVISED}
 
 
@@ -117,7 +118,7 @@ def _machine(s: Scenario) -> Machine:
         highpte=c.highpte,
         pt_reclaim=c.pt_reclaim,
         vmemmap=c.sparsemem_vmemmap,
-        budget=(100_000 + 2_000 * g.ptes) * s.driver.passes,
+        budget=(100_000 + 2_000 * g.pages) * max(s.driver.passes, len(s.steps)),
     )
 
 
@@ -159,63 +160,99 @@ class _Builder:
     def __init__(self, s: Scenario, this: System, somebody: Task, cpu: int) -> None:
         self.s = s
         self.this = this
+        self.somebody = somebody
+        self.cpu = cpu
+        self.alphabet = s.alphabet()
         self.memcg = MemCgroup("memcg")
-        self.root = AnonVma("anon_vma")
-        self.frames = Frames(this, self.memcg, self.root, somebody, cpu)
 
     def address_spaces(self) -> MmStruct:
-        """The owner's, and those of the siblings that map its pages."""
-        s, this = self.s, self.this
-        alphabet = s.alphabet()
-        pages = s.pages
-        mm, table = self._mm(OWNER, self.root)
-        others = range(OWNER + 1, OWNER + 1 + max(alphabet[c].mapped_by for c in set(pages) if c != GAP))
-        siblings = [self._mm(ident, AnonVma(f"anon_vma{ident}", self.root)) for ident in others]
-        if s.pmd in ("huge", "migration"):
-            place_huge(self.frames, mm, mm._vmas[0], migrating=s.pmd == "migration")
-        elif table is not None and s.pmd == "table":
-            placing = Placing(self.frames, mm, table, [(other, its) for other, its in siblings if its is not None])
-            for vma, area in zip(s.vmas, mm._vmas, strict=True):
-                placing.place(vma.pages, vma.first, alphabet, area)
-            placing.finish()
+        """Those of the processes, and those of the siblings that map the first one's pages; the first one's."""
+        s = self.s
+        spaces = s.address_spaces
+        roots = [AnonVma("anon_vma" if n == OWNER else f"anon_vma{n}") for n in range(OWNER, OWNER + len(spaces))]
+        made = [self._mm(n, process, root) for n, (process, root) in enumerate(zip(spaces, roots, strict=True), OWNER)]
+        maps = max(self.alphabet[c].mapped_by for c in set(s.pages) if c != GAP)
+        first = 1 + len(spaces)
+        siblings = [self._mm(n, spaces[0], AnonVma(f"anon_vma{n}", roots[0])) for n in range(first, first + maps)]
+        for process, root, (mm, tables) in zip(spaces, roots, made, strict=True):
+            self._fill(process, root, mm, tables, siblings if mm.ident == OWNER else [])
+        count_mapped(self.this)
         if s.memcg_room is not None:
             self.memcg._max = self.memcg._usage + s.memcg_room
-        shadow = this.shadow
-        for each in this.mms:
-            for vma in s.vmas:
-                for index in range(vma.first, vma.end):
-                    shadow.setdefault((each.ident, index), 0)
-        return mm
+        self._shadow()
+        return made[0][0]
 
-    def _mm(self, ident: int, anon_vma: AnonVma) -> tuple[MmStruct, PtePage | None]:
+    def _fill(self, process: Process, root: AnonVma, mm: MmStruct, tables: _Tables, siblings: list[tuple[MmStruct, _Tables]]) -> None:
+        """Put the pages of a process where its map says."""
+        s, nr = self.s, self.s.geometry.ptes
+        frames = Frames(self.this, mm.ident, self.memcg, root, self.somebody, self.cpu)
+        placing = Placing(frames, mm, [other for other, _ in siblings])
+        for number, pmd in enumerate(s.pmds_of(process)):
+            table = tables[number]
+            if pmd in ("huge", "migration"):
+                area = next(vma for vma in mm._vmas if vma._vm_start <= self._address(number * nr) < vma._vm_end)
+                place_huge(frames, mm, area, number, migrating=pmd == "migration")
+            elif pmd == "table" and table is not None:
+                theirs = [its[number] for _, its in siblings]
+                for vma, area in zip(process.vmas, mm._vmas, strict=True):
+                    first = max(vma.first, number * nr)
+                    pages = vma.pages[first - vma.first : max((number + 1) * nr - vma.first, 0)]
+                    if not pages:
+                        continue
+                    placing.place(pages, first, self.alphabet, area, [table, *(each for each in theirs if each is not None)])
+        placing.finish()
+
+    def _shadow(self) -> None:
+        """Where nothing is mapped yet, a process reads zeros."""
+        shadow = self.this.shadow
+        size, total = self.s.geometry.page_size, self.s.geometry.pages
+        for mm in self.this.mms:
+            for vma in mm._vmas:
+                first, end = ((at - self.this.base) // size for at in (vma._vm_start, vma._vm_end))
+                for index in range(max(first, 0), min(end, total)):
+                    shadow.setdefault((mm.ident, index), 0)
+
+    def _address(self, index: int) -> int:
+        return self.this.base + index * self.s.geometry.page_size
+
+    def _mm(self, ident: int, process: Process, anon_vma: AnonVma) -> tuple[MmStruct, _Tables]:
         s, this = self.s, self.this
-        size = s.geometry.page_size
         mm = MmStruct(ident, self.memcg)
-        mm._flags = _THP_DISABLE[s.thp_disable]
-        mm._vmas = tuple([_area(mm, vma, this.base, size, anon_vma) for vma in s.vmas])
+        mm._flags = _THP_DISABLE[process.thp_disable]
+        mm._vmas = tuple([_area(mm, vma, this.base, s.geometry.page_size, anon_vma) for vma in process.vmas])
         this.mms.append(mm)
-        if s.pmd == "absent":
-            return mm, None
-        page = PmdPage(SpinLock("pmd_lock"))
-        mm._pmds = [page]
-        waiting = [self._table(f"deposited{ident}.{number}", ident << 4 | number) for number in range(s.deposited)]
-        page._deposited = tuple(waiting)
-        mm._pgtables_bytes = size * len(waiting)
-        if s.pmd == "none":
-            return mm, None
-        table = self._table(f"table{ident}", ident)
-        mm._pgtables_bytes += size
-        if s.pmd == "table":
-            page.slot._val = pfn_pmd(table.pfn, KERNPG_TABLE)
-            return mm, table
-        page._deposited = (table, *waiting)
-        if s.pmd == "huge_zero":
-            page.slot._val = pmd_mkhuge(pfn_pmd(HUGE_ZERO_PFN, mm._vmas[0]._vm_page_prot))
-        return mm, table
+        lock = SpinLock("pmd_lock")
+        pmds = s.pmds_of(process)
+        mm._pmds = [None if pmd == "absent" else PmdPage(lock) for pmd in pmds]
+        return mm, [self._pmd(mm, number, pmd) for number, pmd in enumerate(pmds)]
 
-    def _table(self, label: str, number: int) -> PtePage:
-        table = PtePage(label, _TABLE_PFN + number, self.s.geometry.ptes, SpinLock("pte_lock"))
-        self.this.tables[table.pfn] = table
+    def _pmd(self, mm: MmStruct, number: int, pmd: str) -> PtePage | None:
+        """Fill one PMD entry; its table, or the one that is deposited for it."""
+        page = mm._pmds[number]
+        if page is None:
+            return None
+        size = self.s.geometry.page_size
+        suffix = f".{number}" if number else ""
+        waiting = tuple([self._table(f"deposited{mm.ident}{suffix}.{n}") for n in range(self.s.deposited)])
+        page._deposited = waiting
+        mm._pgtables_bytes += size * len(waiting)
+        if pmd == "none":
+            return None
+        table = self._table(f"table{mm.ident}{suffix}")
+        mm._pgtables_bytes += size
+        if pmd == "table":
+            page.slot._val = pfn_pmd(table.pfn, KERNPG_TABLE)
+            return table
+        page._deposited = (table, *waiting)
+        if pmd == "huge_zero":
+            page.slot._val = pmd_mkhuge(pfn_pmd(HUGE_ZERO_PFN, mm._vmas[0]._vm_page_prot))
+        return table
+
+    def _table(self, label: str) -> PtePage:
+        this = self.this
+        table = PtePage(label, this.next_table_pfn, self.s.geometry.ptes, SpinLock("pte_lock"))
+        this.next_table_pfn += 1
+        this.tables[table.pfn] = table
         return table
 
 
@@ -224,4 +261,4 @@ def _area(mm: MmStruct, vma: Vma, base: int, size: int, anon_vma: AnonVma) -> Vm
     flags = 0
     for name in vma.flags:
         flags |= VM_FLAGS[name]
-    return VmAreaStruct(mm, start, end, flags, anon_vma if vma.anon_vma else None)
+    return VmAreaStruct(mm, start, end, flags, anon_vma if vma.anon_vma else None, vma.first - vma.before)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
+from kmm.scenario.checks import GAP
 from kmm.scenario.fits import misfit, needed_flags
-from kmm.scenario.model import GAP, Driver, Geometry
+from kmm.scenario.model import Driver, Geometry
 from kmm.scenario.page import HOLES, UNMAPPED, Kind, Lru, PageState, folio_state
 
 _WEIGHT: Final = 15

@@ -16,7 +16,9 @@ from kmm.mm.mm_types import MmStruct, VmAreaStruct
 from kmm.mm.mmap import mmap_read_unlock
 from kmm.mm.swap import lru_add_drain_all
 from kmm.scenario.build import World
-from kmm.scenario.model import GAP, Driver, DriverKind, Scenario
+from kmm.scenario.errors import ScenarioError
+from kmm.scenario.checks import GAP
+from kmm.scenario.model import Driver, DriverKind, Scenario
 from kmm.scenario.page import UNMAPPED, Kind
 
 
@@ -29,6 +31,8 @@ class Run:
     :param errno: MADV_COLLAPSE only: 0 as the empty string
     :param mmap_locked: the out-flag on return
     :param events: what became of each event
+    :param steps: what became of each step
+    :param impossible: the step that could not happen
     :param applicable: false when the variant does not do what the scenario asks for
     """
 
@@ -39,6 +43,8 @@ class Run:
     errno: str = ""
     mmap_locked: bool | None = None
     events: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+    impossible: ScenarioError | None = None
     applicable: bool = True
 
 

@@ -28,3 +28,9 @@ class ScenarioError(BadInputError):
     def at(self, where: str) -> ScenarioError:
         """The same error with a place, unless it has one."""
         return ScenarioError(self.problem, self.remedy, self.where or where)
+
+
+def require(good: bool, problem: str, remedy: str) -> None:
+    """Raise :class:`ScenarioError` unless ``good``."""
+    if not good:
+        raise ScenarioError(problem, remedy)

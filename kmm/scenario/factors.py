@@ -11,24 +11,11 @@ import attrs
 
 from kmm.scenario.alphabet import ALPHABET
 from kmm.scenario.canvas import fitting_letters
+from kmm.scenario.checks import MIN_MTHP_ORDER, THP_DISABLE
 from kmm.scenario.covering import Plan, Row, covering_rows
 from kmm.scenario.families import Family
 from kmm.scenario.layout import lay_out
-from kmm.scenario.model import (
-    GLOBAL_MODES,
-    MIN_MTHP_ORDER,
-    ORDER_MODES,
-    POINTS,
-    THP_DISABLE,
-    Config,
-    Driver,
-    DriverKind,
-    Event,
-    Failure,
-    Geometry,
-    Scenario,
-    Tunables,
-)
+from kmm.scenario.model import GLOBAL_MODES, ORDER_MODES, POINTS, Config, Driver, DriverKind, Event, Failure, Geometry, Scenario, Tunables
 from kmm.scenario.page import HOLES, UNMAPPED
 
 T = TypeVar("T")

@@ -7,18 +7,12 @@ import enum
 import attrs
 
 from kmm.scenario.alphabet import ALPHABET
-from kmm.scenario.errors import ScenarioError
-from kmm.scenario.fits import misfit
-from kmm.scenario.page import PageState, folio_state
+from kmm.scenario.checks import GAP, MIN_MTHP_ORDER, THP_DISABLE, check_scenario
+from kmm.scenario.errors import require
+from kmm.scenario.page import PageState
+from kmm.scenario.step import Step
 
 PAGE_SIZES = (4096, 16384, 65536)
-MIN_MTHP_ORDER = 2
-_NO_PAGE = ALPHABET["."]
-
-
-def _require(good: bool, problem: str, remedy: str) -> None:
-    if not good:
-        raise ScenarioError(problem, remedy)
 
 
 @attrs.frozen(kw_only=True)
@@ -28,22 +22,30 @@ class Geometry:
     :param page_size: bytes
     :param ptes: entries of one PTE table, a power of two from 8 to 8192 (``HPAGE_PMD_NR``)
     :param lru_batch: folios that a per-CPU LRU batch holds before it is drained, 1 to 31
+    :param ranges: PMD ranges of an address space, 1 to 64
     """
 
     page_size: int = 4096
     ptes: int = 512
     lru_batch: int = 31
+    ranges: int = 1
 
     def __attrs_post_init__(self) -> None:
-        _require(self.page_size in PAGE_SIZES, f"page_size = {self.page_size} is not supported", "use 4096, 16384 or 65536")
+        require(self.page_size in PAGE_SIZES, f"page_size = {self.page_size} is not supported", "use 4096, 16384 or 65536")
         ok = 8 <= self.ptes <= 8192 and self.ptes & (self.ptes - 1) == 0
-        _require(ok, f"ptes = {self.ptes} is not supported", "use a power of two from 8 to 8192")
-        _require(1 <= self.lru_batch <= 31, f"lru_batch = {self.lru_batch} is out of range", "use 1 to 31")
+        require(ok, f"ptes = {self.ptes} is not supported", "use a power of two from 8 to 8192")
+        require(1 <= self.lru_batch <= 31, f"lru_batch = {self.lru_batch} is out of range", "use 1 to 31")
+        require(1 <= self.ranges <= 64, f"ranges = {self.ranges} is out of range", "use 1 to 64")
 
     @property
     def pmd_order(self) -> int:
         """``HPAGE_PMD_ORDER``."""
         return self.ptes.bit_length() - 1
+
+    @property
+    def pages(self) -> int:
+        """Pages of an address space."""
+        return self.ptes * self.ranges
 
 
 @attrs.frozen(kw_only=True)
@@ -68,8 +70,8 @@ class Config:
     sparsemem_vmemmap: bool = True
 
     def __attrs_post_init__(self) -> None:
-        _require(self.tlb in ("broadcast", "ipi"), f'tlb = "{self.tlb}" is not known', 'use "broadcast" or "ipi"')
-        _require(self.arch in ("x86", "walking"), f'arch = "{self.arch}" is not known', 'use "x86" or "walking"')
+        require(self.tlb in ("broadcast", "ipi"), f'tlb = "{self.tlb}" is not known', 'use "broadcast" or "ipi"')
+        require(self.arch in ("x86", "walking"), f'arch = "{self.arch}" is not known', 'use "x86" or "walking"')
 
 
 GLOBAL_MODES = ("always", "madvise", "never")
@@ -100,9 +102,9 @@ class Tunables:
     node_reclaim: bool = False
 
     def __attrs_post_init__(self) -> None:
-        _require(self.enabled in GLOBAL_MODES, f'enabled = "{self.enabled}" is not a mode', "use always, madvise or never")
+        require(self.enabled in GLOBAL_MODES, f'enabled = "{self.enabled}" is not a mode', "use always, madvise or never")
         for mode in self.hugepages:
-            _require(mode in ORDER_MODES, f'"{mode}" is not a mode of a hugepage size', "use always, inherit, madvise or never")
+            require(mode in ORDER_MODES, f'"{mode}" is not a mode of a hugepage size', "use always, inherit, madvise or never")
 
     @classmethod
     def default(cls, geometry: Geometry) -> Tunables:
@@ -146,13 +148,13 @@ _EXCLUSIVE_FLAGS = (("hugepage", "nohugepage"), ("droppable", "locked"))
 
 @attrs.frozen(kw_only=True)
 class Vma:
-    """A VMA that lies, at least with a part, in the range of the table.
+    """A VMA that lies, at least with a part, in the range of the table, or of the tables.
 
     :param pages: one letter a page, of those inside the range
     :param flags: sorted names out of :data:`VMA_FLAGS`
     :param anon_vma: the VMA has an anon_vma (it must where a page is anonymous)
-    :param start: index of its first page; ``None``: it covers the table
-    :param before: pages by which it begins before the range; 0 unless it has the first page of the table
+    :param start: index of its first page; ``None``: it covers the range
+    :param before: pages by which it begins before the range; 0 unless it has the first page of the range
     :param after: pages by which it ends after the range
     """
 
@@ -175,15 +177,15 @@ class Vma:
 
     def __attrs_post_init__(self) -> None:
         for flag in self.flags:
-            _require(flag in VMA_FLAGS, f'"{flag}" is not a VMA flag', "use " + ", ".join(VMA_FLAGS))
-        _require(tuple(sorted(set(self.flags))) == self.flags, "VMA flags must be sorted and distinct", "sort them")
+            require(flag in VMA_FLAGS, f'"{flag}" is not a VMA flag', "use " + ", ".join(VMA_FLAGS))
+        require(tuple(sorted(set(self.flags))) == self.flags, "VMA flags must be sorted and distinct", "sort them")
         for one, other in _EXCLUSIVE_FLAGS:
-            _require(not {one, other} <= set(self.flags), f"a VMA cannot be both {one} and {other}", "drop one")
-        _require("locked" in self.flags or "lockonfault" not in self.flags, "lockonfault needs locked", 'add "locked" to its flags')
-        _require(bool(self.pages), "the map of a VMA is empty", "write a letter for each of its pages")
+            require(not {one, other} <= set(self.flags), f"a VMA cannot be both {one} and {other}", "drop one")
+        require("locked" in self.flags or "lockonfault" not in self.flags, "lockonfault needs locked", 'add "locked" to its flags')
+        require(bool(self.pages), "the map of a VMA is empty", "write a letter for each of its pages")
         for name, value in (("start", self.first), ("before", self.before), ("after", self.after)):
-            _require(0 <= value <= 8192, f"{name} = {value} is out of range", "use 0 to 8192 pages")
-        _require(not self.before or not self.first, f"before = {self.before} needs a map from page 0 on", "drop before or start")
+            require(0 <= value <= 8192, f"{name} = {value} is out of range", "use 0 to 8192 pages")
+        require(not self.before or not self.first, f"before = {self.before} needs a map from page 0 on", "drop before or start")
 
 
 class DriverKind(enum.Enum):
@@ -192,6 +194,11 @@ class DriverKind(enum.Enum):
     KHUGEPAGED = "khugepaged"
     MADVISE = "madvise"
     DIRECT = "direct"
+    STEPS = "steps"
+
+
+ONE_TABLE = (DriverKind.KHUGEPAGED, DriverKind.MADVISE, DriverKind.DIRECT)
+"""Drivers that need no steps."""
 
 
 @attrs.frozen(kw_only=True)
@@ -199,7 +206,7 @@ class Driver:
     """The call that is judged.
 
     ``khugepaged`` and ``madvise`` scan the one table, ``passes`` times. ``direct`` makes one attempt at an order and offset; all
-    other fields concern only it.
+    other fields concern only it. ``steps`` does the steps of the scenario, one after the other.
 
     :param passes: how often the table is visited, 1 to 9; from the second time on the LRU batches are drained first
     :param order: order of the attempt; ``None`` outside ``direct``
@@ -223,15 +230,16 @@ class Driver:
 
     def __attrs_post_init__(self) -> None:
         direct = self.kind is DriverKind.DIRECT
-        _require(direct == (self.order is not None), "only a direct attempt has an order, and it must", "add or drop order")
+        require(direct == (self.order is not None), "only a direct attempt has an order, and it must", "add or drop order")
         of_direct = (self.offset, self.is_khugepaged, self.mmap_locked, self.referenced, self.unmapped, self.misalign)
         plain = of_direct == (0, True, True, None, None, 0)
-        _require(direct or plain, "offset, is_khugepaged, mmap_locked and the like belong to a direct attempt", "drop them")
-        _require(1 <= self.passes <= 9, f"passes = {self.passes} is out of range", "use 1 to 9")
-        _require(not direct or self.passes == 1, f"passes = {self.passes} of a direct attempt", "drop it")
+        require(direct or plain, "offset, is_khugepaged, mmap_locked and the like belong to a direct attempt", "drop them")
+        require(1 <= self.passes <= 9, f"passes = {self.passes} is out of range", "use 1 to 9")
+        scans = self.kind in (DriverKind.KHUGEPAGED, DriverKind.MADVISE)
+        require(scans or self.passes == 1, f"passes = {self.passes} of {'a direct attempt' if direct else 'steps'}", "drop it")
         for name in ("referenced", "unmapped"):
             value = getattr(self, name)
-            _require(value is None or value >= 0, f"{name} = {value} is negative", "use 0 or more")
+            require(value is None or value >= 0, f"{name} = {value} is negative", "use 0 or more")
 
 
 POINTS = ("alloc", "mmap_read_lock", "mmap_write_lock", "vma_start_write", "anon_vma_lock_write")
@@ -262,17 +270,17 @@ class Event:
     page: int | None = None
 
     def __attrs_post_init__(self) -> None:
-        _require(self.op in EVENT_OPS, f'"{self.op}" is not an event', "use " + ", ".join(EVENT_OPS))
-        _require(self.before in POINTS, f'"{self.before}" is not a sleeping point', "use " + ", ".join(POINTS))
-        _require(1 <= self.nth <= 999, f"nth = {self.nth} is out of range", "use 1 to 999")
-        _require((self.op == "sysfs") == bool(self.name), "a sysfs event has a name and a value, no other has", "add or drop name")
+        require(self.op in EVENT_OPS, f'"{self.op}" is not an event', "use " + ", ".join(EVENT_OPS))
+        require(self.before in POINTS, f'"{self.before}" is not a sleeping point', "use " + ", ".join(POINTS))
+        require(1 <= self.nth <= 999, f"nth = {self.nth} is out of range", "use 1 to 999")
+        require((self.op == "sysfs") == bool(self.name), "a sysfs event has a name and a value, no other has", "add or drop name")
         plain = self.op == "sysfs" or not self.value or (self.op, self.value) == ("prctl", "except_advised")
-        _require(plain, f'value = "{self.value}" does not belong to this event', "drop it (sysfs has one; prctl may say except_advised)")
+        require(plain, f'value = "{self.value}" does not belong to this event', "drop it (sysfs has one; prctl may say except_advised)")
         known = self.name in SYSFS_FILES or self.name.removeprefix("hugepages-").isdecimal()
-        _require(self.op != "sysfs" or known, f'name = "{self.name}" is not a file', f"use {', '.join(SYSFS_FILES)} or hugepages-N")
+        require(self.op != "sysfs" or known, f'name = "{self.name}" is not a file', f"use {', '.join(SYSFS_FILES)} or hugepages-N")
         if self.op != "replace_vma":
             named = (self.op in ("pin", "zap")) == (self.page is not None)
-            _require(named, "pin and zap name a page, replace_vma may, no other event does", "add or drop page")
+            require(named, "pin and zap name a page, replace_vma may, no other event does", "add or drop page")
 
 
 FAILURE_KINDS = ("alloc", "charge", "migration_again", "poison", "swapin_error", "swapin_retry")
@@ -292,16 +300,38 @@ class Failure:
     page: int | None = None
 
     def __attrs_post_init__(self) -> None:
-        _require(self.kind in FAILURE_KINDS, f'"{self.kind}" is not a failure', "use " + ", ".join(FAILURE_KINDS))
+        require(self.kind in FAILURE_KINDS, f'"{self.kind}" is not a failure', "use " + ", ".join(FAILURE_KINDS))
         by_count = self.kind in ("alloc", "charge")
-        _require(by_count == (self.page is None), "alloc and charge fail by count, the others at a page", "add or drop page")
-        _require(1 <= self.nth <= 999, f"nth = {self.nth} is out of range", "use 1 to 999")
+        require(by_count == (self.page is None), "alloc and charge fail by count, the others at a page", "add or drop page")
+        require(1 <= self.nth <= 999, f"nth = {self.nth} is out of range", "use 1 to 999")
 
 
-PMD_STATES = ("table", "none", "absent", "huge", "huge_zero", "migration")
-THP_DISABLE = ("no", "yes", "except_advised")
-GAP = " "
-"""Stands in :attr:`Scenario.pages` for a page that no VMA has."""
+def _pages_of(vmas: tuple[Vma, ...], nr: int) -> str:
+    """One letter for each of ``nr`` pages; :data:`GAP` where no VMA is."""
+    if vmas and len(vmas[0].pages) == nr:
+        return vmas[0].pages
+    out, end = "", 0
+    for vma in vmas:
+        out += GAP * (vma.first - end) + vma.pages
+        end = vma.end
+    return out + GAP * (nr - end)
+
+
+@attrs.frozen(kw_only=True)
+class Process:
+    """One more address space. The scenario itself describes the first one.
+
+    :param vmas: by address; there may be none
+    :param pmd: as :attr:`Scenario.pmd`
+    :param thp_disable: as :attr:`Scenario.thp_disable`
+    """
+
+    vmas: tuple[Vma, ...] = ()
+    pmd: str = "table"
+    thp_disable: str = "no"
+
+    def __attrs_post_init__(self) -> None:
+        require(self.thp_disable in THP_DISABLE, f'thp_disable = "{self.thp_disable}" is not known', "use " + ", ".join(THP_DISABLE))
 
 
 @attrs.frozen(kw_only=True)
@@ -311,7 +341,10 @@ class Scenario:
     :param vmas: by address; pages between them are not mapped
     :param letters: letters beyond the default alphabet, sorted
     :param pmd: what the PMD entry is: ``table``, ``none``, ``absent`` (no PMD page), ``huge``, ``huge_zero`` (the huge zero page) or
-        ``migration`` (a huge page that is being migrated); unless it is a table, the map is all none
+        ``migration`` (a huge page that is being migrated); unless it is a table, the map is all none. Of several ranges: one word for
+        all of them, or one for each
+    :param processes: the second process and those after it
+    :param steps: what is done, with ``driver`` ``steps``
     :param deposited: tables that wait behind the same PMD page for other huge pages to be split, 0 to 2
     :param thp_disable: PR_SET_THP_DISABLE: ``no``, ``yes`` or ``except_advised``
     :param memcg_room: pages that the cgroup may still be charged; ``None``: it has no limit
@@ -332,7 +365,9 @@ class Scenario:
     deposited: int = 0
     thp_disable: str = "no"
     memcg_room: int | None = None
+    processes: tuple[Process, ...] = ()
     driver: Driver
+    steps: tuple[Step, ...] = ()
     events: tuple[Event, ...] = ()
     failures: tuple[Failure, ...] = ()
     contract: str = "checked"
@@ -343,134 +378,23 @@ class Scenario:
 
     @property
     def pages(self) -> str:
-        """One letter for each entry of the table; :data:`GAP` where no VMA is."""
-        first = self.vmas[0]
-        if len(first.pages) == self.geometry.ptes:
-            return first.pages
-        out, end = "", 0
-        for vma in self.vmas:
-            out += GAP * (vma.first - end) + vma.pages
-            end = vma.end
-        return out + GAP * (self.geometry.ptes - end)
+        """One letter for each page of the first process; :data:`GAP` where no VMA is."""
+        return _pages_of(self.vmas, self.geometry.pages)
+
+    @property
+    def address_spaces(self) -> tuple[Process, ...]:
+        """Every process, the first one included."""
+        return Process(vmas=self.vmas, pmd=self.pmd, thp_disable=self.thp_disable), *self.processes
+
+    def pages_of(self, process: Process) -> str:
+        """One letter for each page of a process; :data:`GAP` where no VMA is."""
+        return _pages_of(process.vmas, self.geometry.pages)
+
+    def pmds_of(self, process: Process) -> tuple[str, ...]:
+        """What the PMD entries of a process are, one for each range."""
+        words = tuple(process.pmd.split())
+        return words if len(words) == self.geometry.ranges else words * self.geometry.ranges
 
     def alphabet(self) -> dict[str, PageState]:
         """Every letter that the map may use."""
         return {**ALPHABET, **dict(self.letters)} if self.letters else ALPHABET
-
-
-def check_scenario(s: Scenario) -> None:
-    """Raise for what no single part can see.
-
-    :raises ScenarioError: for the first thing that cannot be
-    """
-    g, t, d = s.geometry, s.tunables, s.driver
-    _check_vmas(s)
-    _require(len(t.hugepages) == g.pmd_order - 1, "the per-order switches do not fit the geometry", f"name orders 2 to {g.pmd_order}")
-    for name in ("max_ptes_none", "max_ptes_swap", "max_ptes_shared"):
-        value = getattr(t, name)
-        _require(0 <= value < g.ptes, f"{name} = {value} is out of range", f"use 0 to {g.ptes - 1}")
-    for letter, _ in s.letters:
-        _require(
-            len(letter) == 1 and letter.isascii() and letter.isprintable() and not letter.isspace(),
-            f'"{letter}" is not one letter',
-            "use one printable ASCII character",
-        )
-        _require(letter not in ALPHABET, f'"{letter}" is a letter of the default alphabet', "choose another")
-    _require(s.pmd in PMD_STATES, f'pmd = "{s.pmd}" is not known', "use " + ", ".join(PMD_STATES))
-    _check_pmd(s)
-    _require(s.thp_disable in THP_DISABLE, f'thp_disable = "{s.thp_disable}" is not known', "use " + ", ".join(THP_DISABLE))
-    room = s.memcg_room
-    _require(room is None or 0 <= room <= 65536, f"memcg_room = {room} is out of range", "use 0 to 65536 pages, or leave it out")
-    _require(s.contract in ("checked", "unchecked"), f'contract = "{s.contract}" is not known', 'use "checked" or "unchecked"')
-    if d.order is not None:
-        _require(MIN_MTHP_ORDER <= d.order <= g.pmd_order, f"order = {d.order} is out of range", f"use 2 to {g.pmd_order}")
-        _require(0 <= d.offset <= g.ptes - (1 << d.order), f"offset = {d.offset} is out of range", "keep the attempt inside the table")
-        aligned = d.offset % (1 << d.order) == 0 and d.misalign == 0
-        _require(
-            aligned or s.contract == "unchecked", "an unaligned address is outside the contract", 'align it, or say contract = "unchecked"'
-        )
-    for page in (*(e.page for e in s.events), *(f.page for f in s.failures)):
-        _require(page is None or 0 <= page < g.ptes, f"page {page} lies outside the table", f"use 0 to {g.ptes - 1}")
-    for event in s.events:
-        behind = event.op == "replace_vma" and event.page is not None and event.page >= s.vmas[-1].end
-        _require(not behind, f"page {event.page} lies behind the last VMA", f"use 0 to {s.vmas[-1].end - 1}")
-    _check_map(s)
-
-
-def _check_vmas(s: Scenario) -> None:
-    """The VMAs lie in the range, one behind the other."""
-    nr, end = s.geometry.ptes, 0
-    _require(bool(s.vmas), "the scenario has no VMA", "add [[vma]] with its map")
-    for number, vma in enumerate(s.vmas):
-        whole = len(vma.pages) == nr
-        _require(
-            whole or vma.start is not None,
-            f"the map has {len(vma.pages)} letters, the table {nr} entries" + _number(s, number),
-            f"write {nr} letters, or say start = ... for a VMA that does not cover the table",
-        )
-        _require(not whole or vma.start is None, f"start = {vma.start} of a VMA that covers the table" + _number(s, number), "drop start")
-        _require(
-            vma.first >= end, f"the VMA begins at page {vma.first} in the one before" + _number(s, number), "write them by address, apart"
-        )
-        end = vma.end
-        _require(
-            end <= nr, f"start = {vma.first} and {len(vma.pages)} letters lead behind the table" + _number(s, number), "shorten the map"
-        )
-        last = number == len(s.vmas) - 1 and end == nr
-        _require(
-            last or not vma.after, f"after = {vma.after} needs a map that reaches the end of the table" + _number(s, number), "drop after"
-        )
-
-
-def _number(s: Scenario, number: int) -> str:
-    """Which VMA a problem is about, where there are several."""
-    return f" (VMA {number + 1})" if len(s.vmas) > 1 else ""
-
-
-def _check_pmd(s: Scenario) -> None:
-    """Without a table the map is empty, and a huge page fills its VMA's range."""
-    _require(s.pmd == "table" or not set(s.pages) - {".", GAP}, f'pmd = "{s.pmd}" has no page-table entries', "make the map all none")
-    _require(0 <= s.deposited <= 2, f"deposited = {s.deposited} is out of range", "use 0 to 2")
-    _require(s.pmd != "absent" or not s.deposited, f"deposited = {s.deposited} needs a PMD page", "drop it, or another pmd")
-    if s.pmd not in ("huge", "huge_zero", "migration"):
-        return
-    vma = s.vmas[0]
-    _require(len(vma.pages) == s.geometry.ptes, f'pmd = "{s.pmd}" needs a VMA that covers the range', "write a map of the whole table")
-    _require(vma.anon_vma or s.pmd == "huge_zero", f'pmd = "{s.pmd}" needs an anon_vma', "say anon_vma = true")
-    touches_table = {"munmap", "replace_vma", "free_table", "pin", "zap"}
-    _require(not any(e.op in touches_table for e in s.events), "an event on a huge page is not supported", "drop the event")
-
-
-def _check_map(s: Scenario) -> None:
-    alphabet = s.alphabet()
-    for number, vma in enumerate(s.vmas):
-        for letter in sorted(set(vma.pages)):
-            which = _number(s, number)
-            _require(letter in alphabet, f'"{letter}" is not in the alphabet{which}', f"see the alphabet page, or add [letters.{letter}]")
-            page = alphabet[letter]
-            wrong = misfit(page, vma.flags, anon_vma=vma.anon_vma)
-            if wrong is not None:
-                raise ScenarioError(f'"{letter}" {wrong[0]}{which}', wrong[1])
-            _require(1 << page.order <= s.geometry.ptes, f'"{letter}" is larger than the table{which}', "use a smaller order")
-            if page.index is not None:
-                where = [i for i, c in enumerate(vma.pages, vma.first) if c == letter]
-                ok = all(i % (1 << page.order) == page.index for i in where)
-                _require(
-                    ok, f'the large folio of "{letter}" is misaligned (page {where[0]}){which}', "folios are naturally aligned; move it"
-                )
-    _check_folios(s.pages, alphabet)
-
-
-def _check_folios(pages: str, alphabet: dict[str, PageState]) -> None:
-    """Letters that share a large folio agree on what belongs to the folio."""
-    large = [c for c in set(pages) if c != GAP and alphabet[c].order]
-    if len({folio_state(alphabet[c]) for c in large}) == len({alphabet[c].order for c in large}):
-        return
-    blocks: dict[tuple[int, int], str] = {}
-    for i, letter in enumerate(pages):
-        page = alphabet.get(letter, _NO_PAGE)
-        if page.order:
-            first = blocks.setdefault((page.order, i >> page.order), letter)
-            same = folio_state(alphabet[first]) == folio_state(page)
-            problem = f'"{first}" and "{letter}" at page {i} share a folio but not its state'
-            _require(same, problem, "give both the same pins, lock, lru and node")

@@ -70,25 +70,36 @@ _MARKERS: Final = {
 
 
 class Frames:
-    """Makes folios, charged to ``memcg``, and knows the tasks that hold some.
+    """Makes the folios of one process, charged to ``memcg``, and knows the tasks that hold some.
 
+    :param ident: number of the process
+    :param root: its anon_vma
     :param somebody: holds the folio locks that the scenario gives to others
     :param cpu: whose LRU batch the scenario's is
 
     ``migrator`` is the task that migrates pages.
     """
 
-    def __init__(self, this: System, memcg: MemCgroup, root: AnonVma, somebody: Task, cpu: int) -> None:
+    def __init__(self, this: System, ident: int, memcg: MemCgroup, root: AnonVma, somebody: Task, cpu: int) -> None:
         self.migrator = Task("migrator", this.machine.cpus[OWNER_CPU], 0)
         self.this = this
         self.memcg = memcg
         self.root = root
         self.somebody = somebody
         self.cpu = cpu
+        self.salt = 0 if ident == OWNER else ident << 24
+        self.whose = "" if ident == OWNER else f" of mm{ident}"
 
-    def folio(self, label: str, order: int, nid: int) -> Folio:
-        """An anonymous folio without references."""
-        folio = new_folio(label, order, nid)
+    def token(self, index: int) -> int:
+        """Contents of a page at the start, and number of its swap slot: no other page of any process has the same."""
+        return self.salt + index + 1
+
+    def folio(self, index: int, order: int, nid: int) -> Folio:
+        """An anonymous folio without references.
+
+        :param index: of the page that names it
+        """
+        folio = new_folio(f"page {index}{self.whose}", order, nid)
         folio._flags = PG_uptodate | PG_swapbacked
         folio._mapping = self.root
         folio._memcg = self.memcg
@@ -113,30 +124,34 @@ class Frames:
         stat[name] = stat.get(name, 0) + delta
 
 
-def place_huge(frames: Frames, mm: MmStruct, area: VmAreaStruct, *, migrating: bool) -> None:
-    """One huge page in place of the table; ``migrating``: somebody has unmapped it to migrate it."""
+def place_huge(frames: Frames, mm: MmStruct, area: VmAreaStruct, number: int, *, migrating: bool) -> None:
+    """One huge page in place of a table; ``migrating``: somebody has unmapped it to migrate it.
+
+    :param number: of the range
+    """
     this = frames.this
     nr = this.machine.ptes
-    folio = frames.folio("page 0", this.machine.pmd_order, 0)
-    page = mm._pmds[0]
+    first = number * nr
+    folio = frames.folio(first, this.machine.pmd_order, 0)
+    folio._index = first
+    page = mm._pmds[number]
     assert page is not None
-    for index, each in enumerate(folio.pages):
-        each._contents = index + 1
-        this.shadow[OWNER, index] = index + 1
-    mm._rss_stat[0] = nr
+    for index, each in enumerate(folio.pages, first):
+        each._contents = this.shadow[mm.ident, index] = frames.token(index)
+    mm._rss_stat[0] += nr
     if migrating:
         frames.migrate(folio)
         page.slot._val = make_pmd_migration_entry(folio.pfn)
         return
     folio._flags |= PG_lru
     folio._mapcount = folio._entire_mapcount = folio._refcount = 1
-    folio._mm_ids = [OWNER, 1, 0, 0]
+    folio._mm_ids = [mm.ident, 1, 0, 0]
     folio.pages[0]._flags = PG_anon_exclusive
     entry = pmd_mkdirty(pmd_mkhuge(pfn_pmd(folio.pfn, area._vm_page_prot)))
     page.slot._val = pmd_mkwrite(entry) if area._vm_flags & VM_WRITE else entry
     for each in folio.pages:
         each.ptc_count = 1
-    this.node_stat.update(nr_anon_mapped=nr, nr_anon_thps=1)
+    frames.count("nr_anon_thps", 1)
 
 
 def _present_bits(page: PageState, prot: int) -> int:
@@ -146,26 +161,30 @@ def _present_bits(page: PageState, prot: int) -> int:
 
 
 class Placing:
-    """Fills a table, and those of the siblings that map its pages."""
+    """Fills the tables of one process, and those of the siblings that map its pages."""
 
-    def __init__(self, frames: Frames, mm: MmStruct, table: PtePage, siblings: list[tuple[MmStruct, PtePage]]) -> None:
+    def __init__(self, frames: Frames, mm: MmStruct, siblings: list[MmStruct]) -> None:
         self.frames = frames
         self.this = frames.this
         self.mm = mm
-        self.entries = table._entries
         self.siblings = siblings
         self.large: dict[tuple[int, int], Folio] = {}
         self.merged: dict[str, Folio] = {}
         self.young: set[int] = set()
 
-    def place(self, pages: str, first: int, alphabet: Mapping[str, PageState], area: VmAreaStruct) -> None:
-        """Fill the entries of one VMA.
+    def place(self, pages: str, first: int, alphabet: Mapping[str, PageState], area: VmAreaStruct, tables: list[PtePage]) -> None:
+        """Fill the entries that one VMA has in one table.
 
-        :param first: index of its first page
+        :param first: index of its first page there
+        :param tables: the process's and those of the siblings
         """
-        this, entries, shadow = self.this, self.entries, self.this.shadow
+        this, ident, shadow = self.this, self.mm.ident, self.this.shadow
         base, size, prot = this.base, this.machine.page_size, area._vm_page_prot
-        tlb = this.machine.cpus[OWNER_CPU].tlb.setdefault(OWNER, {})
+        origin = first & -this.machine.ptes
+        entries = tables[0]._entries
+        self.others = [table._entries for table in tables[1:]]
+        self.origin = origin
+        tlb = this.machine.cpus[OWNER_CPU].tlb.setdefault(ident, {})
         bits = {c: _present_bits(alphabet[c], prot) for c in set(pages)}
         present = swapped = 0
         for index, letter in enumerate(pages, first):
@@ -174,39 +193,40 @@ class Placing:
             if kind is Kind.NONE:
                 continue
             if kind is Kind.PRESENT or kind is Kind.DEVICE:
-                entries[index], token = entry, _ = self._present(index, letter, page, bits[letter])
-                shadow[OWNER, index] = token
+                entries[index - origin], token = entry, _ = self._present(index, letter, page, bits[letter])
+                shadow[ident, index] = token
                 present += 1
                 if page.young and entry & 1:
                     tlb[base + index * size] = entry
-                for other, _ in self.siblings[: page.mapped_by]:
+                for other in self.siblings[: page.mapped_by]:
                     other._rss_stat[0] += 1
                     shadow[other.ident, index] = token
                 if page.secondary_young:
                     self.young.add(base + index * size)
             elif kind is Kind.ZERO:
-                entries[index] = entry = self._zero(page, prot)
+                entries[index - origin] = entry = self._zero(page, prot)
                 if page.young and entry & 1:
                     tlb[base + index * size] = entry
             elif kind is Kind.SWAP:
-                entries[index] = self._swapped(index, page)
+                entries[index - origin] = self._swapped(index, page)
                 swapped += 1
                 self._say(index, page, 1)
             elif kind in (Kind.MIGRATION, Kind.DEVICE_PRIVATE):
-                entries[index] = self._migrating(index, page) if kind is Kind.MIGRATION else self._device_private(index, page)
+                entries[index - origin] = self._migrating(index, page) if kind is Kind.MIGRATION else self._device_private(index, page)
                 present += 1
                 self._say(index, page, 0)
             else:
-                entries[index] = self._odd(index, kind, prot)
+                entries[index - origin] = self._odd(index, kind, prot)
         self.mm._rss_stat[0] += present
         self.mm._rss_stat[1] += swapped
 
     def _say(self, index: int, page: PageState, counter: int) -> None:
         """What the owner and the siblings read there; the siblings' counters."""
-        self.this.shadow[OWNER, index] = index + 1
-        for other, _ in self.siblings[: page.mapped_by]:
+        token = self.frames.token(index)
+        self.this.shadow[self.mm.ident, index] = token
+        for other in self.siblings[: page.mapped_by]:
             other._rss_stat[counter] += 1
-            self.this.shadow[other.ident, index] = index + 1
+            self.this.shadow[other.ident, index] = token
 
     def _zero(self, page: PageState, prot: pgprot_t) -> pte_t:
         entry = mk_zero_pte(prot)
@@ -227,19 +247,19 @@ class Placing:
         if page.order:
             sub._mapcount = maps
             ids = folio._mm_ids
-            ids[0], ids[1] = OWNER, ids[1] + 1
+            ids[0], ids[1] = self.mm.ident, ids[1] + 1
             if page.mapped_by:
-                ids[2], ids[3] = OWNER + 1, ids[3] + 1
+                ids[2], ids[3] = self.siblings[0].ident, ids[3] + 1
         sub.ptc_count += maps
         if new or page.order:
-            sub._contents = index + 1
+            sub._contents = self.frames.token(index)
         if page.exclusive:
             sub._flags = PG_anon_exclusive
         if new:
             self._folio_state(folio, index, page)
         pte = pfn_pte(sub.pfn, pgprot_t(bits))
-        for _, table in self.siblings[: page.mapped_by]:
-            table._entries[index] = pte_t(pte & ~0x2)
+        for entries in self.others[: page.mapped_by]:
+            entries[index - self.origin] = pte_t(pte & ~0x2)
         return pte, sub._contents
 
     def _found(self, index: int, letter: str, page: PageState) -> tuple[Folio, Page, bool]:
@@ -248,13 +268,13 @@ class Placing:
         if order:
             key = order, index >> order
             found = self.large.get(key)
-            folio = self.large[key] = self.frames.folio(f"page {index}", order, page.node) if found is None else found
+            folio = self.large[key] = self.frames.folio(index, order, page.node) if found is None else found
             return folio, folio.pages[index & ((1 << order) - 1)], found is None
         if page.ksm:
             found = self.merged.get(letter)
-            folio = self.merged[letter] = self.frames.folio(f"page {index}", 0, page.node) if found is None else found
+            folio = self.merged[letter] = self.frames.folio(index, 0, page.node) if found is None else found
             return folio, folio.pages[0], found is None
-        folio = self.frames.folio(f"page {index}", 0, page.node)
+        folio = self.frames.folio(index, 0, page.node)
         return folio, folio.pages[0], True
 
     def _folio_state(self, folio: Folio, index: int, page: PageState) -> None:
@@ -279,9 +299,9 @@ class Placing:
             flags |= PG_referenced
         if page.swapcache:
             flags |= PG_swapcache
-            folio._swap = index + 1
             folio._refcount += 1
-            this.swap[index + 1] = SwapSlot(0, folio, index + 1)
+            folio._swap = slot = self.frames.token(index)
+            this.swap[slot] = SwapSlot(0, folio, slot)
         if page.pins:
             folio._refcount += page.pins
             this.pins[folio.pfn] = page.pins
@@ -296,8 +316,8 @@ class Placing:
         folio._flags = flags
 
     def _swapped(self, index: int, page: PageState) -> pte_t:
-        offset = index + 1
-        slot = SwapSlot(1 + page.mapped_by, None, index + 1)
+        offset = self.frames.token(index)
+        slot = SwapSlot(1 + page.mapped_by, None, offset)
         self.this.swap[offset] = slot
         if page.swapcache:
             folio = self._unmapped(index, 0)
@@ -306,15 +326,15 @@ class Placing:
             folio._swap = offset
             slot.folio = folio
         pte = swp_entry_to_pte(offset, exclusive=page.exclusive, uffd_wp=page.uffd_wp, soft_dirty=page.soft_dirty)
-        for _, table in self.siblings[: page.mapped_by]:
-            table._entries[index] = pte
+        for entries in self.others[: page.mapped_by]:
+            entries[index - self.origin] = pte
         return pte
 
     def _unmapped(self, index: int, node: int) -> Folio:
         """A folio that no entry maps, with the contents that belong there."""
-        folio = self.frames.folio(f"page {index}", 0, node)
+        folio = self.frames.folio(index, 0, node)
         folio._index = index
-        folio.pages[0]._contents = index + 1
+        folio.pages[0]._contents = self.frames.token(index)
         return folio
 
     def _migrating(self, index: int, page: PageState) -> pte_t:
@@ -322,8 +342,8 @@ class Placing:
         self.frames.migrate(folio)
         kind = SWP_MIGRATION_WRITE if page.write else SWP_MIGRATION_READ_EXCLUSIVE if page.exclusive else SWP_MIGRATION_READ
         pte = make_migration_entry(folio.pfn, kind, young=page.young, dirty=page.dirty, uffd_wp=page.uffd_wp, soft_dirty=page.soft_dirty)
-        for _, table in self.siblings[: page.mapped_by]:
-            table._entries[index] = pte
+        for entries in self.others[: page.mapped_by]:
+            entries[index - self.origin] = pte
         return pte
 
     def _device_private(self, index: int, page: PageState) -> pte_t:
@@ -339,14 +359,14 @@ class Placing:
         """A marker, a poisoned page, or a frame without folio."""
         if kind in _MARKERS:
             marker, token = _MARKERS[kind]
-            self.this.shadow[OWNER, index] = token
+            self.this.shadow[self.mm.ident, index] = token
             return make_pte_marker(marker)
         if kind is Kind.SPECIAL:
-            self.this.shadow[OWNER, index] = IO_PFN + index
+            self.this.shadow[self.mm.ident, index] = IO_PFN + index
             return pte_mkspecial(pfn_pte(IO_PFN + index, prot))
         folio = self._unmapped(index, 0)
         folio._refcount = self.this.pins[folio.pfn] = 1
-        self.this.shadow[OWNER, index] = SIGBUS
+        self.this.shadow[self.mm.ident, index] = SIGBUS
         return make_special_entry(SWP_HWPOISON, folio.pfn)
 
     def finish(self) -> None:
@@ -358,9 +378,12 @@ class Placing:
                 this.deferred_split.append(folio)
                 key = folio.order, "nr_anon_partially_mapped"
                 this.mthp_stats[key] = this.mthp_stats.get(key, 0) + 1
-        mapped = sum(_mapped_pages(f) if f.order else f._mapcount > 0 for f in this.folios)
-        this.node_stat["nr_anon_mapped"] = mapped
         self.mm.secondary_young = frozenset(self.young)
+
+
+def count_mapped(this: System) -> None:
+    """The node's counter of mapped anonymous pages."""
+    this.node_stat["nr_anon_mapped"] = sum(_mapped_pages(f) if f.order else f._mapcount > 0 for f in this.folios)
 
 
 _KSM: Final = AnonVma("ksm")
@@ -368,4 +391,6 @@ _KSM: Final = AnonVma("ksm")
 
 
 def _mapped_pages(folio: Folio) -> int:
+    if folio._entire_mapcount:
+        return 1 << folio.order
     return sum(1 for page in folio.pages if page._mapcount)

@@ -42,40 +42,52 @@ def check_quiescence(world: World) -> None:
     transparency(this)
 
 
-def table_of(this: System, mm: MmStruct) -> PtePage | Page | None:
-    """What the PMD entry leads to: a table, the first page of a huge folio (also one that is being migrated), or nothing.
+def table_of(this: System, mm: MmStruct, number: int = 0) -> PtePage | Page | None:
+    """What a PMD entry leads to: a table, the first page of a huge folio (also one that is being migrated), or nothing.
 
     The huge zero page is nothing: it has no folio.
+
+    :param number: of the range
     """
-    value = pmd_of(mm)
+    value = pmd_of(mm, number)
     if pmd_trans_huge(value) or is_pmd_migration_entry(value):
         return this.mem_map.get(pmd_pfn(value))
     return this.tables.get(pmd_pfn(value))
 
 
-def pmd_of(mm: MmStruct) -> pmd_t:
-    """The PMD entry; none where there is no PMD page."""
-    page = mm._pmds[0]
+def pmd_of(mm: MmStruct, number: int = 0) -> pmd_t:
+    """The PMD entry of a range; none where there is no PMD page."""
+    page = mm._pmds[number] if number < len(mm._pmds) else None
     return PMD_NONE if page is None else page.slot._val
+
+
+def tables_of(this: System, mm: MmStruct) -> list[PtePage]:
+    """The PTE tables of a process that its PMD entries lead to, by address."""
+    found = (table_of(this, mm, number) for number in range(len(mm._pmds)))
+    return [table for table in found if isinstance(table, PtePage)]
 
 
 def _mappings(this: System) -> dict[int, int]:
     """Frame number to how many entries of all tables map it (a huge entry counts at the first frame)."""
     count: dict[int, int] = {}
     for mm in this.mms:
-        table = table_of(this, mm)
-        if isinstance(table, PtePage):
-            for pte in table._entries:
-                if pte & 0x101:
-                    pfn = (pte >> 12) & 0xFFFFFFFFFF
-                    count[pfn] = count.get(pfn, 0) + 1
-                elif pte and is_device_private_entry(pte):
-                    pfn = swp_entry_pfn(pte)
-                    count[pfn] = count.get(pfn, 0) + 1
-        elif table is not None and pmd_trans_huge(pmd_of(mm)):
-            count[table.pfn] = count.get(table.pfn, 0) + 1
+        for number in range(len(mm._pmds)):
+            _map_range(table_of(this, mm, number), pmd_of(mm, number), count)
     count.pop(ZERO_PFN, None)
     return count
+
+
+def _map_range(table: PtePage | Page | None, pmd: pmd_t, count: dict[int, int]) -> None:
+    if isinstance(table, PtePage):
+        for pte in table._entries:
+            if pte & 0x101:
+                pfn = (pte >> 12) & 0xFFFFFFFFFF
+                count[pfn] = count.get(pfn, 0) + 1
+            elif pte and is_device_private_entry(pte):
+                pfn = swp_entry_pfn(pte)
+                count[pfn] = count.get(pfn, 0) + 1
+    elif table is not None and pmd_trans_huge(pmd):
+        count[table.pfn] = count.get(table.pfn, 0) + 1
 
 
 def refcount(this: System, world: World) -> None:
@@ -110,14 +122,15 @@ def tlb(this: System) -> None:
 
 
 def _tlb_of(this: System, mm: MmStruct, cpu: int, cached: dict[int, int]) -> None:
-    table = table_of(this, mm)
+    nr = this.machine.ptes
     for address, entry in cached.items():
         index = (address - this.base) // this.machine.page_size
+        table = table_of(this, mm, index // nr)
         if isinstance(table, PtePage):
-            now = table._entries[index]
+            now = table._entries[index % nr]
             pfn = (now >> 12) & 0xFFFFFFFFFF if now & 0x101 else -1
         else:
-            pfn = -1 if table is None else table.pfn + index
+            pfn = -1 if table is None else table.pfn + index % nr
         old = (entry >> 12) & 0xFFFFFFFFFF
         if old != pfn:
             this.machine.report("TLB", f"CPU {cpu} still translates page {index} to {_frame(this, old)}: no flush reached it")
@@ -174,15 +187,18 @@ def _mlocks(this: System, live: list[Folio]) -> None:
 
 def _frames_of_locked(this: System, mm: MmStruct) -> Iterator[int]:
     """The frames that the locked VMAs of an address space map."""
-    table = table_of(this, mm)
+    nr = this.machine.ptes
     for vma in mm._vmas:
         if not vma._vm_flags & VM_LOCKED:
             continue
-        if isinstance(table, PtePage):
-            first, end = ((address - this.base) // this.machine.page_size for address in (vma._vm_start, vma._vm_end))
-            yield from (pte_pfn(pte) for pte in table._entries[max(first, 0) : max(end, 0)] if pte & 0x101)
-        elif table is not None:
-            yield table.pfn
+        first, end = (max((address - this.base) // this.machine.page_size, 0) for address in (vma._vm_start, vma._vm_end))
+        for number in range(first // nr, min(-(-end // nr), len(mm._pmds))):
+            table = table_of(this, mm, number)
+            if isinstance(table, PtePage):
+                inside = table._entries[max(first - number * nr, 0) : end - number * nr]
+                yield from (pte_pfn(pte) for pte in inside if pte & 0x101)
+            elif table is not None:
+                yield table.pfn
 
 
 def _mapped_pages(folio: Folio) -> int:
@@ -210,10 +226,14 @@ def _mapcounts(this: System, folio: Folio, mapped: dict[int, int]) -> None:
 
 
 def _mm_counters(this: System, mm: MmStruct) -> None:
-    table = table_of(this, mm)
-    anon = swap = ksm_zero = 0
-    if isinstance(table, PtePage):
-        for pte in table._entries:
+    anon = swap = ksm_zero = tables = 0
+    for number, page in enumerate(mm._pmds):
+        table = table_of(this, mm, number)
+        tables += 0 if page is None else len(page._deposited) + isinstance(table, PtePage)
+        if isinstance(table, Page):
+            anon += this.machine.ptes
+            continue
+        for pte in () if table is None else table._entries:
             if pte & 0x101:
                 if not pte & 0x200:
                     anon += 1
@@ -225,8 +245,6 @@ def _mm_counters(this: System, mm: MmStruct) -> None:
                 else:
                     anon += is_migration_entry(pte) or is_device_private_entry(pte)
                     _orphan(this, mm, pte)
-    elif table is not None:
-        anon = this.machine.ptes
     report = this.machine.report
     if mm._rss_stat[0] != anon:
         report("CONSERVATION", f"MM_ANONPAGES of {mm.name} is {mm._rss_stat[0]}, {anon} anonymous pages are mapped")
@@ -234,8 +252,6 @@ def _mm_counters(this: System, mm: MmStruct) -> None:
         report("CONSERVATION", f"MM_SWAPENTS of {mm.name} is {mm._rss_stat[1]}, it has {swap} swap entries")
     if mm._ksm_zero_pages != ksm_zero:
         report("CONSERVATION", f"the KSM zero pages of {mm.name} are counted as {mm._ksm_zero_pages}, {ksm_zero} are mapped")
-    page = mm._pmds[0]
-    tables = 0 if page is None else len(page._deposited) + isinstance(table, PtePage)
     if mm._pgtables_bytes != tables * this.machine.page_size:
         text = f"pgtables_bytes of {mm.name} is {mm._pgtables_bytes}, it has {tables} PTE tables"
         report("CONSERVATION", text)
@@ -251,8 +267,7 @@ def _orphan(this: System, mm: MmStruct, pte: pte_t) -> None:
 def _swap_slots(this: System) -> None:
     entries = dict.fromkeys(this.swap, 0)
     for mm in this.mms:
-        table = table_of(this, mm)
-        if isinstance(table, PtePage):
+        for table in tables_of(this, mm):
             for pte in table._entries:
                 if pte and not pte & 0x101 and not non_swap_entry(pte):
                     offset = pte_to_swp_offset(pte)
@@ -265,18 +280,26 @@ def _swap_slots(this: System) -> None:
 
 def transparency(this: System) -> None:
     """TRANSPARENCY: every byte reads as it was last written, through the tables and by every address space."""
-    shadow = this.shadow
     for mm in this.mms:
-        table = table_of(this, mm)
-        for index in range(this.machine.ptes):
-            expected = shadow.get((mm.ident, index))
-            if expected is None:
-                continue
-            found = _user_reads(this, table, index)
-            if found != expected:
-                what = f"reads {_token(found)}, but {_token(expected)} was last written there" if isinstance(found, int) else found
-                this.machine.report("TRANSPARENCY", f"page {index} of {mm.name} {what}")
+        for number in range(len(mm._pmds)):
+            if _differs(this, mm, number):
                 return
+
+
+def _differs(this: System, mm: MmStruct, number: int) -> bool:
+    """Report the first page of a range that reads as something else than was written; true if there is one."""
+    shadow, nr = this.shadow, this.machine.ptes
+    table = table_of(this, mm, number)
+    for at in range(nr):
+        expected = shadow.get((mm.ident, number * nr + at))
+        if expected is None:
+            continue
+        found = _user_reads(this, table, at)
+        if found != expected:
+            what = f"reads {_token(found)}, but {_token(expected)} was last written there" if isinstance(found, int) else found
+            this.machine.report("TRANSPARENCY", f"page {number * nr + at} of {mm.name} {what}")
+            return True
+    return False
 
 
 def _token(value: int) -> str:

@@ -9,24 +9,11 @@ from typing import Final
 import attrs
 
 from kmm.scenario.alphabet import ALPHABET
+from kmm.scenario.checks import PMD_STATES, THP_DISABLE
 from kmm.scenario.factors import Factors, covering_family, drivers
 from kmm.scenario.families import Family
 from kmm.scenario.fits import fitting_flags, misfit
-from kmm.scenario.model import (
-    PMD_STATES,
-    POINTS,
-    THP_DISABLE,
-    VMA_FLAGS,
-    Config,
-    Driver,
-    DriverKind,
-    Event,
-    Failure,
-    Geometry,
-    Scenario,
-    Tunables,
-    Vma,
-)
+from kmm.scenario.model import POINTS, VMA_FLAGS, Config, Driver, DriverKind, Event, Failure, Geometry, Scenario, Tunables, Vma
 from kmm.scenario.state_tunables import state_tunables_family
 from kmm.scenario.states import page_states
 

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from kmm.scenario.alphabet import ALPHABET
+from kmm.scenario.checks import MIN_MTHP_ORDER
 from kmm.scenario.covering import Plan, Row, covering_rows
 from kmm.scenario.factors import EITHER, LEVELS, LIMITS, limited
 from kmm.scenario.families import Family
 from kmm.scenario.fits import fitting_flags
-from kmm.scenario.model import GLOBAL_MODES, MIN_MTHP_ORDER, ORDER_MODES, Driver, DriverKind, Geometry, Scenario, Tunables, Vma
+from kmm.scenario.model import GLOBAL_MODES, ORDER_MODES, Driver, DriverKind, Geometry, Scenario, Tunables, Vma
 
 STRENGTH: Final = 3
 REST: Final = ("a", "o", ".", "s", "w")

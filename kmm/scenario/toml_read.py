@@ -14,19 +14,28 @@ from typing import Final, NoReturn, TypeAlias, TypeVar, get_type_hints
 
 import attrs
 
+from kmm.scenario.checks import MIN_MTHP_ORDER
 from kmm.scenario.errors import ScenarioError
 from kmm.scenario.lines import Path, line_of
-from kmm.scenario.model import MIN_MTHP_ORDER, Config, Driver, Event, Failure, Geometry, Scenario, Tunables, Vma
+from kmm.scenario.model import Config, Driver, Event, Failure, Geometry, Process, Scenario, Tunables, Vma
 from kmm.scenario.page import PageState
+from kmm.scenario.step import Step
 
 T = TypeVar("T")
 Table: TypeAlias = dict[str, object]
 
 FORMAT: Final = 1
 REPLAY_KEYS: Final = ("candidate", "baseline", "expect")
-TOML_NAME: Final = {"pages": "map", "vmas": "vma", "events": "event", "failures": "failure"}
+TOML_NAME: Final = {
+    "pages": "map",
+    "vmas": "vma",
+    "processes": "process",
+    "steps": "step",
+    "events": "event",
+    "failures": "failure",
+}
 _PLAIN_KEYS: Final = ("name", "remark", "contract", "pmd", "deposited", "thp_disable", "memcg_room", "assumed")
-_PARTS: Final = ("geometry", "config", "tunables", "letters", "driver", "vma", "event", "failure")
+_PARTS: Final = ("geometry", "config", "tunables", "letters", "driver", "vma", "process", "step", "event", "failure")
 
 
 @attrs.frozen
@@ -186,7 +195,7 @@ def read_scenario(node: Node, *extra: str) -> Scenario:
     values: dict[str, object] = {key: node.value(key, hints[key]) for key in _PLAIN_KEYS if key in node.table}
     geometry = _part(Geometry, node.child("geometry"))
     if "driver" not in node.table:
-        node.fail("the scenario has no driver", 'add [driver] with kind = "khugepaged", "madvise" or "direct"')
+        node.fail("the scenario has no driver", 'add [driver] with kind = "khugepaged", "madvise", "direct" or "steps"')
     if "vma" not in node.table:
         node.fail("the scenario has no VMA", "add [[vma]] with its map")
     values |= {
@@ -196,6 +205,8 @@ def read_scenario(node: Node, *extra: str) -> Scenario:
         "letters": _letters(node.child("letters")),
         "driver": _part(Driver, node.child("driver"), "kind"),
         "vmas": tuple(_vma(child) for child in node.children("vma")),
+        "processes": tuple(_process(child) for child in node.children("process")),
+        "steps": tuple(_part(Step, child, "op") for child in node.children("step")),
         "events": tuple(_part(Event, child, "op", "before") for child in node.children("event")),
         "failures": tuple(_part(Failure, child, "kind") for child in node.children("failure")),
     }
@@ -209,9 +220,15 @@ def _scenario_culprit(problem: str, table: Table) -> Path:
     """Where to look for an error that no single part could see; nearly all of these are about the map."""
     if "unaligned" in problem:
         return ("driver",)
-    which = re.search(r" \(VMA (\d+)\)$", problem)
+    which = re.search(r" \((?:process (\d+), )?VMA (\d+)\)$", problem)
     if which:
-        return ("vma", int(which[1]) - 1, "map")
+        own = ("process", int(which[1]) - 2) if which[1] and which[1] != "1" else ()
+        return (*own, "vma", int(which[2]) - 1, "map")
+    step = re.match(r"step (\d+) ", problem)
+    if step:
+        return ("step", int(step[1]) - 1)
+    if problem.startswith(("steps and", "several ranges")):
+        return ("driver",)
     if problem.startswith("an event"):
         return ("event", 0)
     if problem.endswith(("is not one letter", "of the default alphabet")):
@@ -233,6 +250,13 @@ def _vma(node: Node) -> Vma:
             if flag == after:
                 node.fail(f'flag "{flag}" is given twice', "drop one", "flags")
     return node.make(Vma, values)
+
+
+def _process(node: Node) -> Process:
+    node.allow("vma", "pmd", "thp_disable")
+    hints = _hints(Process)
+    values: dict[str, object] = {key: node.value(key, hints[key]) for key in ("pmd", "thp_disable") if key in node.table}
+    return node.make(Process, {**values, "vmas": tuple(_vma(child) for child in node.children("vma"))})
 
 
 def _letters(node: Node) -> tuple[tuple[str, PageState], ...]:

@@ -10,7 +10,8 @@ from typing import Final
 import attrs
 import tomli_w
 
-from kmm.scenario.model import MIN_MTHP_ORDER, Scenario, Tunables, Vma
+from kmm.scenario.checks import MIN_MTHP_ORDER
+from kmm.scenario.model import Process, Scenario, Tunables, Vma
 from kmm.scenario.toml_read import TOML_NAME
 
 _LINE: Final = 64
@@ -35,6 +36,8 @@ def write_scenario(s: Scenario, prefix: str = "", *, people: bool = True) -> str
         *(write_table(f"{prefix}letters.{_quoted(letter)}", _differing(state)) for letter, state in sorted(s.letters)),
         write_table(f"{prefix}driver", _differing(s.driver)),
         *(_item(f"{prefix}vma", _vma(vma)) for vma in s.vmas),
+        *(_process(f"{prefix}process", process) for process in s.processes),
+        *(_item(f"{prefix}step", _differing(step)) for step in s.steps),
         *(_item(f"{prefix}event", _differing(event)) for event in s.events),
         *(_item(f"{prefix}failure", _differing(failure)) for failure in s.failures),
     ]
@@ -76,6 +79,12 @@ def _vma(vma: Vma) -> dict[str, object]:
     pages = vma.pages
     lines = [pages[i : i + _LINE] for i in range(0, len(pages), _LINE)]
     return {**_differing(vma), "map": pages if len(lines) == 1 else "\n".join([*lines, ""])}
+
+
+def _process(name: str, process: Process) -> str:
+    plain = _differing(process)
+    plain.pop("vma", None)
+    return _item(name, plain) + "".join(_item(f"{name}.vma", _vma(vma)) for vma in process.vmas)
 
 
 def _tunables(s: Scenario, prefix: str) -> str:

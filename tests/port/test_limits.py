@@ -135,7 +135,7 @@ def test_special_vmas_have_no_orders(bit: int) -> None:
 def test_allowable_orders_by_extent(first: int, end: int, orders: int) -> None:
     with running(make("." * 16)) as world:
         base, vma = world.system.base, world.vma
-        part = VmAreaStruct(world.mm, base + first * 4096, base + end * 4096, VM_READ, vma._anon_vma)
+        part = VmAreaStruct(world.mm, base + first * 4096, base + end * 4096, VM_READ, vma._anon_vma, first)
         assert thp_vma_allowable_orders(part, 0, TVA_FORCED_COLLAPSE, ALL) == orders
 
 

@@ -7,16 +7,8 @@ from typing import Final
 
 from hypothesis import strategies as st
 
-from kmm.scenario.model import (
-    EVENT_OPS,
-    GLOBAL_MODES,
-    MIN_MTHP_ORDER,
-    ORDER_MODES,
-    POINTS,
-    Event,
-    Failure,
-    Geometry,
-)
+from kmm.scenario.checks import MIN_MTHP_ORDER
+from kmm.scenario.model import EVENT_OPS, GLOBAL_MODES, ORDER_MODES, POINTS, Event, Failure, Geometry
 from kmm.scenario.strategies.draw import drawn, member, need, pages_in, pick
 from kmm.scenario.strategies.settings import LIMITS
 

@@ -9,14 +9,8 @@ from hypothesis import strategies as st
 
 from kmm.scenario.alphabet import ALPHABET
 from kmm.scenario.canvas import count_pages, pages_of
-from kmm.scenario.model import (
-    EVENT_OPS,
-    PMD_STATES,
-    THP_DISABLE,
-    DriverKind,
-    Geometry,
-    Scenario,
-)
+from kmm.scenario.checks import PMD_STATES, THP_DISABLE
+from kmm.scenario.model import EVENT_OPS, ONE_TABLE, DriverKind, Geometry, Scenario
 from kmm.scenario.page import Kind, PageState
 from kmm.scenario.strategies.disturbances import OPS_ON_HUGE, draw_event, draw_failure
 from kmm.scenario.strategies.draw import draw_some, drawn, need, need_kinds, pick
@@ -38,7 +32,7 @@ def scenarios(
     *,
     flags: Sequence[str] | None = None,
     letters: Mapping[str, PageState] | None = None,
-    kinds: Sequence[DriverKind] = tuple(DriverKind),
+    kinds: Sequence[DriverKind] = ONE_TABLE,
     with_events: bool = True,
     with_failures: bool = True,
 ) -> st.SearchStrategy[Scenario]:

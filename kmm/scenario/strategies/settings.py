@@ -7,16 +7,8 @@ from typing import Final
 
 from hypothesis import strategies as st
 
-from kmm.scenario.model import (
-    GLOBAL_MODES,
-    MIN_MTHP_ORDER,
-    ORDER_MODES,
-    Config,
-    Driver,
-    DriverKind,
-    Geometry,
-    Tunables,
-)
+from kmm.scenario.checks import MIN_MTHP_ORDER
+from kmm.scenario.model import GLOBAL_MODES, ONE_TABLE, ORDER_MODES, Config, Driver, DriverKind, Geometry, Tunables
 from kmm.scenario.strategies.draw import drawn, member, need, need_geometry, need_kinds, pick
 
 LIMITS: Final = ("max_ptes_none", "max_ptes_swap", "max_ptes_shared")
@@ -84,7 +76,7 @@ def draw_config(draw: st.DrawFn) -> Config:
     )
 
 
-def drivers(geometry: Geometry, *, kinds: Sequence[DriverKind] = tuple(DriverKind)) -> st.SearchStrategy[Driver]:
+def drivers(geometry: Geometry, *, kinds: Sequence[DriverKind] = ONE_TABLE) -> st.SearchStrategy[Driver]:
     """Drivers; direct attempts are aligned.
 
     :param kinds: the kinds to draw from; one that is repeated comes more often
