@@ -210,7 +210,7 @@ BUGS: Final = {
     "flags that forbid are not looked at": Change(
         "result",
         huge_memory.thp_vma_allowable_orders,
-        "if vm_flags & VM_NO_KHUGEPAGED:",
+        "if not in_pf and tva_type != TVA_SMAPS and vm_flags & VM_NO_KHUGEPAGED:",
         "if False:",
         make("aaaaaaaa", KHUGEPAGED, flags=("io", *RW)),
     ),

@@ -20,10 +20,17 @@ def test_pages_are_counted() -> None:
     assert (case.ptes, case.pmd_order, case.armed, case.writable, case.droppable) == (8, 3, True, True, False)
 
 
+def test_a_page_that_is_being_migrated_is_unmapped() -> None:
+    case = case_of(make("aMMaaaaw"))
+    assert (case.migrating, case.unmapped, case.swap) == (2, 3, 1)
+
+
 def test_a_merged_page_is_shared_when_it_stands_twice() -> None:
     alone = make("Xaaaaaaa", flags=("mergeable", "read", "write"), letters=(("X", attrs.evolve(KSM, mapped_by=0)),))
     twice = attrs.evolve(alone, vmas=(attrs.evolve(alone.vmas[0], pages="XXaaaaaa"),))
-    assert (case_of(alone).shared, case_of(twice).shared) == (0, 2)
+    assert [(case.shared, case.merged) for case in map(case_of, (alone, twice))] == [(0, 0), (2, 2)]
+    elsewhere = case_of(make("KaaaKsaa", flags=("mergeable", "read", "write")))
+    assert (elsewhere.shared, elsewhere.merged) == (3, 2), "merged with a page of another address space: shared alone"
 
 
 def test_the_orders_are_those_of_the_driver() -> None:

@@ -84,8 +84,7 @@ def test_files_of_several(tmp_path: Path) -> None:
     path.write_text("format = 1\n" + one * 2)
     assert main(["fmt", str(path)]) == 0
     assert path.read_text() == "format = 1\n" + 2 * (
-        "\n[[scenario]]\n\n[scenario.geometry]\nptes = 8\n"
-        '\n[scenario.driver]\nkind = "madvise"\n\n[[scenario.vma]]\nmap = "aaaaaaaa"\n'
+        '\n[[scenario]]\n\n[scenario.geometry]\nptes = 8\n\n[scenario.driver]\nkind = "madvise"\n\n[[scenario.vma]]\nmap = "aaaaaaaa"\n'
     )
     assert main(["fmt", "--check", str(path)]) == 0
 

@@ -71,7 +71,7 @@ CHANGES = [
         LEFT,
     ),
     Change("REFCOUNT", v12, "folio_ref_add(folio, nr_pages - 1)", "folio_ref_add(folio, nr_pages)", LEFT),
-    Change("REFCOUNT", swapfile.delete_from_swap_cache, "folio_put(folio)", "pass", make("haaaaaaa", direct(3))),
+    Change("REFCOUNT", swapfile.delete_from_swap_cache, "folio_put_refs(folio, 1 << folio.order)", "pass", make("haaaaaaa", direct(3))),
     Change("TLB", pgtable.pmdp_collapse_flush, "flush_tlb_range(vma, address, address + HPAGE_PMD_SIZE())", "pass", PMD),
     Change("TLB", pgtable.flush_tlb_range, "for cpu in machine.cpus:", "for cpu in machine.cpus[:1]:", PMD),
     Change("CONSERVATION", succeeded, "add_mm_counter(mm, MM_ANONPAGES, 1)", "pass", make("aaaaaa..", direct(3))),

@@ -64,6 +64,7 @@ COUNTS = {
     "cgroup limits": 10 * 8 * 5,
     "nodes": 3**4 * 2 * 2,
     "migrations": 4 * 4 * 5,
+    "few pages present": 4 * 2 * 2 * (1 + 5) * 2,
     "counts": 12 * 3 * 2 * 8,
     "quads": 7**4 * 3,
     "maps over .ao": 3**8,

@@ -148,9 +148,7 @@ FULL_VALUE = Scenario(
         ("#", PageState(kind=Kind.SWAP, swapcache=True)),
         ("A", PageState(kind=Kind.PRESENT, young=True, pins=2, lru=Lru.OFF)),
     ),
-    driver=Driver(
-        kind=DriverKind.DIRECT, order=2, offset=4, is_khugepaged=False, mmap_locked=False, referenced=0, unmapped=1, misalign=1
-    ),
+    driver=Driver(kind=DriverKind.DIRECT, order=2, offset=4, is_khugepaged=False, mmap_locked=False, referenced=0, unmapped=1, misalign=1),
     events=(
         Event(op="sysfs", before="alloc", nth=2, name="enabled", value="never"),
         Event(op="zap", before="mmap_write_lock", page=4),
@@ -252,9 +250,7 @@ tunables.hugepages."3" = "inherit"
 def test_long_maps_are_broken_at_64() -> None:
     for ptes, lines in ((64, 1), (128, 2), (512, 8)):
         g = Geometry(ptes=ptes)
-        s = Scenario(
-            geometry=g, tunables=Tunables.default(g), vmas=(Vma(pages="a" * ptes),), driver=Driver(kind=DriverKind.MADVISE)
-        )
+        s = Scenario(geometry=g, tunables=Tunables.default(g), vmas=(Vma(pages="a" * ptes),), driver=Driver(kind=DriverKind.MADVISE))
         assert render(s).count("a" * 64) == lines
         assert render(s).count("a" * 65) == 0
 

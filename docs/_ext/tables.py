@@ -14,9 +14,10 @@ from docs._ext.table import Table, code
 from kmm.scenario import checks, model, page
 from kmm.scenario.alphabet import ALPHABET, MEANING
 from kmm.scenario.boundary import AREAS, BOUNDARY
-from kmm.scenario.model import Config, Driver, DriverKind, Event, Failure, Geometry, Scenario, Tunables, Vma
+from kmm.scenario.model import Config, Driver, DriverKind, Event, Failure, Geometry, Process, Scenario, Tunables, Vma
 from kmm.scenario.page import Kind, PageState
 from kmm.scenario.scope import generated
+from kmm.scenario.step import ADVICE, STEP_OPS, Step, Takes
 from kmm.scenario.toml_read import FORMAT, TOML_NAME
 
 WORDS: Final[dict[tuple[type[object], str], tuple[str, ...]]] = {
@@ -30,6 +31,9 @@ WORDS: Final[dict[tuple[type[object], str], tuple[str, ...]]] = {
     (Failure, "kind"): model.FAILURE_KINDS,
     (Scenario, "pmd"): checks.PMD_STATES,
     (Scenario, "thp_disable"): checks.THP_DISABLE,
+    (Step, "op"): tuple(STEP_OPS),
+    (Process, "pmd"): checks.PMD_STATES,
+    (Process, "thp_disable"): checks.THP_DISABLE,
     (Scenario, "contract"): ("checked", "unchecked"),
 }
 """The strings that a key takes, where not any string will do."""
@@ -42,7 +46,7 @@ SAID_HERE: Final[dict[tuple[type[object], str], str]] = {
 }
 """What a key means, where the docstring of the class says it elsewhere or for Python."""
 
-TABLES_OF_THEIR_OWN: Final = ("geometry", "config", "tunables", "vmas", "letters", "driver", "events", "failures")
+TABLES_OF_THEIR_OWN: Final = ("geometry", "config", "tunables", "vmas", "letters", "driver", "processes", "steps", "events", "failures")
 
 
 def alphabet() -> Table:
@@ -75,7 +79,7 @@ def keys(cls: type[attrs.AttrsInstance]) -> Table:
     """The keys of the table of a file that becomes a ``cls``."""
     said = fields(cls)
     hints = get_type_hints(cls)
-    own = [a for a in attrs.fields(cls) if cls is not Scenario or a.name not in TABLES_OF_THEIR_OWN]
+    own = [a for a in attrs.fields(cls) if cls not in (Scenario, Process) or a.name not in TABLES_OF_THEIR_OWN]
     rows = [
         (code(key), SAID_HERE.get((cls, key)) or in_file(said.get(a.name, "")), _values(cls, a.name, hints[a.name]), default(cls, a))
         for a in own
@@ -124,6 +128,19 @@ def _toml(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
+def steps() -> Table:
+    """Every step, what it needs, and what it does."""
+    rows = tuple((code(op), _needed(op), said.replace("`", "``")) for op, (_, said) in STEP_OPS.items())
+    return Table(("step", "keys", "what it does"), rows, (2, 4, 8))
+
+
+def _needed(op: str) -> str:
+    takes = STEP_OPS[op][0]
+    names = {Takes.PROCESS: "process", Takes.PAGE: "page", Takes.LENGTH: "length", Takes.TO: "to", Takes.NAME: "name", Takes.VALUE: "value"}
+    keys = [code(name) for flag, name in names.items() if flag in takes]
+    return ", ".join(keys) + (f" ({', '.join(ADVICE)})" if op == "madvise" else "") or "none"
+
+
 def boundary(area: str) -> Table:
     """What the model leaves out in one area."""
     rows = tuple((code(gap.key), gap.kernel, gap.model) for gap in BOUNDARY if gap.area == area)
@@ -149,6 +166,8 @@ PARTS: Final[dict[str, type[attrs.AttrsInstance]]] = {
     "letters": PageState,
     "vma": Vma,
     "driver": Driver,
+    "process": Process,
+    "step": Step,
     "event": Event,
     "failure": Failure,
 }
@@ -157,6 +176,7 @@ PARTS: Final[dict[str, type[attrs.AttrsInstance]]] = {
 OTHERS: Final[dict[str, Callable[[], Table]]] = {
     "alphabet": alphabet,
     "kinds": kinds,
+    "steps": steps,
     "quick": lambda: families("quick"),
     "full": lambda: families("full"),
 }

@@ -12,7 +12,9 @@ import click
 from kmm.cli.variants import SCENARIO, VARIANT, load
 
 if TYPE_CHECKING:
+    from kmm.judge.variants import LoadedVariant
     from kmm.scenario.families import Family
+    from kmm.scenario.model import Scenario
 
 
 def _number(seconds: float | None) -> float | None:
@@ -80,8 +82,8 @@ def check(
     from kmm.report.progress import Progress
     from kmm.scenario.scope import generated
 
-    families = [_from_files(scenarios)] if scenarios else generated(scope, seed)
     sides = load(baseline), load(candidate)
+    families = [_from_files(scenarios, sides[0])] if scenarios else generated(scope, seed)
     with Progress(console.stderr()) as progress:
         verdict = judge(*sides, families, seed=seed, budget_s=budget, jobs=jobs, progress=progress.update, expect=expect)
     verdict = with_file(verdict, Path(), baseline=baseline, candidate=candidate)
@@ -96,9 +98,16 @@ def check(
     ctx.exit(verdict.exit_code)
 
 
-def _from_files(files: tuple[str, ...]) -> Family:
-    """One family of everything in the files."""
+def _from_files(files: tuple[str, ...], baseline: LoadedVariant) -> Family:
+    """One family of everything in the files, whose steps can all happen with the baseline."""
+    from kmm.judge.possible import need_possible
     from kmm.live.given import given
     from kmm.scenario.toml import load_many
 
-    return given([s for file in dict.fromkeys(files) for s in load_many(file)], "files")
+    scenarios: list[Scenario] = []
+    for file in dict.fromkeys(files):
+        found = load_many(file)
+        for number, s in enumerate(found):
+            need_possible(s, baseline, file, number if len(found) > 1 else None)
+        scenarios += found
+    return given(scenarios, "files")

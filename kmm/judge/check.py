@@ -19,7 +19,7 @@ from kmm.judge.coverage import Line, code_coverage, line_coverage, sources
 from kmm.judge.findings import UNDETERMINED, Finding, generalised
 from kmm.judge.pool import MAX_LOST, STALL_S, Beat, Done, OutOfTime, Skip, in_order
 from kmm.judge.variants import LoadedVariant
-from kmm.judge.verdict import Counterexample, Coverage, Environment, Excused, Scope, Side, Verdict, exit_code, relate
+from kmm.judge.verdict import LEFT_OUT, Counterexample, Coverage, Environment, Excused, Scope, Side, Verdict, exit_code, relate
 from kmm.scenario.model import Scenario
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ def check(
 
     An interrupt (KeyboardInterrupt) ends the scope; the verdict says what was known by then.
 
+    A declared difference is about a scenario with one table: families with steps are left out for a candidate that declares any.
+
     :param seed: that the families were made with
     :param budget_s: seconds for the judging; ``None``: no limit
     :param jobs: worker processes; default, and at most, one a CPU
@@ -55,7 +57,8 @@ def check(
     cpus = os.cpu_count() or 1
     workers = max(1, min(jobs or cpus, cpus))
     contest = Contest(baseline, candidate, candidate.intended.get(baseline.variant.name, ()))
-    tally = Tally(contest, families)
+    left_out = [family for family in families if contest.intended and family.steps]
+    tally = Tally(contest, [family for family in families if family not in left_out], left_out)
     out_of_time = interrupted = False
     example = None
     deadline = None if budget_s is None else started + budget_s
@@ -113,7 +116,7 @@ def chunks(families: Sequence[Family]) -> Iterator[Chunk]:
                 continue
             everywhere.add(identity)
             scenarios.append(s)
-            weight += s.geometry.ptes + 8
+            weight += s.geometry.pages * (1 + len(s.steps)) + 8
             if weight >= CHUNK_WEIGHT:
                 yield Chunk(number, tuple(scenarios), seen)
                 scenarios.clear()
@@ -125,9 +128,10 @@ def chunks(families: Sequence[Family]) -> Iterator[Chunk]:
 class Tally:
     """What is known so far. Chunks are added in their order, so it does not depend on who judged them."""
 
-    def __init__(self, contest: Contest, families: Sequence[Family]) -> None:
+    def __init__(self, contest: Contest, families: Sequence[Family], left_out: Sequence[Family] = ()) -> None:
         self.contest = contest
         self.families = families
+        self.left_out = left_out
         self.counts = [0] * len(families)
         self.judged = 0
         self.not_applicable = 0
@@ -192,9 +196,9 @@ class Tally:
             exit_code=exit_code(relation, expect=expect, interrupted=interrupted),
             baseline=_side(self.contest.baseline),
             candidate=_side(self.contest.candidate),
-            scope=tuple(
-                Scope(name=family.name, kind=family.kind, set=family.set, count=count)
-                for family, count in zip(self.families, self.counts, strict=True)
+            scope=(
+                *(Scope(name=f.name, kind=f.kind, set=f.set, count=n) for f, n in zip(self.families, self.counts, strict=True)),
+                *(Scope(name=f.name, kind=LEFT_OUT, set=f.set, count=0) for f in self.left_out),
             ),
             scenarios=self.judged,
             coverage=self._coverage(),

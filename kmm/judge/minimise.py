@@ -8,6 +8,7 @@ from typing import Final
 
 import attrs
 
+from kmm.judge.minimise_steps import smaller_systems
 from kmm.judge.recut import recuts
 from kmm.scenario.alphabet import ALPHABET
 from kmm.scenario.checks import GAP
@@ -16,7 +17,7 @@ from kmm.scenario.model import Config, Driver, DriverKind, Geometry, Scenario, T
 
 _NOTHING: Final = "."
 _PLAIN: Final = "a"
-_KINDS: Final = (DriverKind.KHUGEPAGED, DriverKind.MADVISE, DriverKind.DIRECT)
+_KINDS: Final = (DriverKind.KHUGEPAGED, DriverKind.MADVISE, DriverKind.DIRECT, DriverKind.STEPS)
 
 
 def minimise(s: Scenario, differs: Callable[[Scenario], bool]) -> Scenario:
@@ -47,8 +48,9 @@ class _Search:
     def sweep(self) -> bool:
         """Try every kind of step once; false when none made it smaller."""
         before = self.best
-        self.first_of(recuts)
-        for steps in (_without, _driver, _settings):
+        if not self.best.steps:
+            self.first_of(recuts)
+        for steps in (smaller_systems, _without, _driver, _settings):
             while self.first_of(steps):
                 pass
         for letter in (_NOTHING, _PLAIN):
@@ -73,9 +75,9 @@ class _Search:
 
     def blank(self, letter: str) -> None:
         """Put ``letter`` in place of blocks of pages, large blocks first."""
-        block = self.best.geometry.ptes
+        block = self.best.geometry.pages
         while block:
-            for start in range(0, self.best.geometry.ptes, block):
+            for start in range(0, self.best.geometry.pages, block):
                 pages = self.best.pages
                 end = start + block
                 blank = "".join(letter if c not in (_NOTHING, GAP) else c for c in pages[start:end])
@@ -89,8 +91,16 @@ def size(s: Scenario) -> tuple[int, ...]:
     pages = s.pages.replace(GAP, "")
     empty = pages.count(_NOTHING)
     nth = sum(event.nth for event in s.events) + sum(failure.nth for failure in s.failures)
+    others = "".join([vma.pages for process in s.processes for vma in process.vmas])
     return (
         s.geometry.ptes,
+        s.geometry.ranges,
+        len(s.processes) + len(s.steps),
+        sum(step.length for step in s.steps),
+        sum(step.page or 0 for step in s.steps),
+        len(others) - others.count(_NOTHING) + sum(len(process.vmas) for process in s.processes),
+        len(others) - others.count(_PLAIN),
+        sum((process.pmd != "table") + (process.thp_disable != "no") for process in s.processes),
         len(s.events) + len(s.failures),
         len(pages) - empty,
         len(pages) - empty - pages.count(_PLAIN),
@@ -102,7 +112,7 @@ def size(s: Scenario) -> tuple[int, ...]:
         _KINDS.index(s.driver.kind),
         nth + s.driver.passes,
         _set(s.driver, Driver(kind=s.driver.kind, order=s.driver.order)) + sum(len(_odd_flags(vma)) + (not vma.anon_vma) for vma in s.vmas),
-        _set(s.geometry, Geometry(ptes=s.geometry.ptes)) + _set(s.config, Config()),
+        _set(s.geometry, Geometry(ptes=s.geometry.ptes, ranges=s.geometry.ranges)) + _set(s.config, Config()),
         _set(s.tunables, Tunables.default(s.geometry)) + _odd_orders(s.tunables, s.geometry),
     )
 
@@ -133,7 +143,8 @@ def _changed(s: Scenario, **changes: object) -> Iterator[Scenario]:
 
 
 def _with_map(s: Scenario, pages: str) -> Iterator[Scenario]:
-    used = tuple((letter, page) for letter, page in s.letters if letter in pages)
+    others = {letter for process in s.processes for letter in s.pages_of(process)}
+    used = tuple((letter, page) for letter, page in s.letters if letter in pages or letter in others)
     vmas = tuple([attrs.evolve(vma, pages=pages[vma.first : vma.end]) for vma in s.vmas])
     yield from _changed(s, vmas=vmas, letters=used)
 
@@ -153,7 +164,12 @@ def _driver(s: Scenario) -> Iterator[Scenario]:
     """A scan in place of a direct attempt, khugepaged in place of MADV_COLLAPSE, the defaults of an attempt."""
     d = s.driver
     for kind in _KINDS[: _KINDS.index(d.kind)]:
+        if s.steps and kind is DriverKind.DIRECT:
+            continue
         driver = Driver(kind=kind)
+        if s.steps:
+            yield from _changed(s, driver=driver, steps=())
+            continue
         if d.order is not None:
             yield from _changed(s, driver=driver, tunables=s.tunables.with_orders(s.geometry, d.order), contract="checked")
         yield from _changed(s, driver=driver, contract="checked")
@@ -174,7 +190,7 @@ def _settings(s: Scenario) -> Iterator[Scenario]:
         modes = s.tunables.hugepages
         yield from _changed(s, tunables=attrs.evolve(s.tunables, hugepages=(*modes[:i], mode, *modes[i + 1 :])))
     yield from _reset(s, "config", Config())
-    yield from _reset(s, "geometry", Geometry(ptes=s.geometry.ptes))
+    yield from _reset(s, "geometry", Geometry(ptes=s.geometry.ptes, ranges=s.geometry.ranges))
     for name, usual in (("pmd", "table"), ("deposited", 0), ("thp_disable", "no"), ("memcg_room", None)):
         yield from _changed(s, **{name: usual})
     yield from _vmas(s)

@@ -194,6 +194,9 @@ def _folios(this: System) -> tuple[Value, ...]:
     for cpu, batch in enumerate(this.lru_add):
         for folio in batch:
             batched[folio.pfn] = (*batched.get(folio.pfn, ()), cpu)
+    for cpu, batch in enumerate(this.lru_lazyfree):
+        for folio in batch:
+            batched[folio.pfn] = (*batched.get(folio.pfn, ()), f"lazyfree {cpu}")
     for cpu, mlocks in enumerate(this.mlock_fbatch):
         for folio, what in mlocks:
             batched[folio.pfn] = (*batched.get(folio.pfn, ()), f"{what} {cpu}")

@@ -9,7 +9,7 @@ import attrs
 from kmm.judge.observe import OBSERVABLES, Observation, observe
 from kmm.mm.variant import Variant
 from kmm.scenario.model import Scenario
-from kmm.scenario.run import run
+from kmm.scenario.run import IMPOSSIBLE, run
 
 SECOND_CHANCE: Final = 10
 """How many times the budget a one-sided overrun gets before it counts as HANG."""
@@ -21,7 +21,8 @@ class Pair:
 
     :param baseline: ``None`` when the baseline is not applicable
     :param candidate: ``None`` when the candidate is not applicable
-    :param applicable: both variants do what the scenario asks for; otherwise it lies outside the pair's scope
+    :param applicable: both variants do what the scenario asks for, and a step of it is not impossible with both; otherwise it lies
+        outside the pair's scope
     :param differs: names of the observables that differ
     """
 
@@ -37,6 +38,8 @@ def judge_pair(s: Scenario, baseline: Variant, candidate: Variant) -> Pair:
     a = _observation(s, baseline)
     b = _observation(s, candidate)
     if a is None or b is None:
+        return Pair(s, a, b, False, ())
+    if a.outcome == b.outcome and a.outcome.startswith(IMPOSSIBLE):
         return Pair(s, a, b, False, ())
     if hangs(a) != hangs(b):
         if hangs(a):

@@ -13,6 +13,7 @@ from kmm.judge.chunk import is_different
 from kmm.judge.explain import explain
 from kmm.judge.pair import judge_pair
 from kmm.judge.pool import STALL_S, Beat, Skip, guarded
+from kmm.judge.possible import need_possible
 from kmm.judge.variants import LoadedVariant, load_variant
 from kmm.scenario.errors import ScenarioError
 from kmm.scenario.files import read_text, write_atomic
@@ -82,6 +83,7 @@ def replay(path: str | os.PathLike[str], *, stall_s: float = STALL_S) -> Replay:
     """
     s, table, names = _read(Path(path))
     baseline, candidate = (load_variant(name) for name in names)
+    need_possible(s, baseline, path)
     outcome = _run(s, baseline, candidate, stall_s)
     return Replay(
         scenario=s,

@@ -37,23 +37,35 @@ class UnreachableCode:
 
 LINES: Final = (
     UnreachableLine(
-        ("v12", "reviewed", "merged"),
+        ("v12", "reviewed", "merged", "base"),
         "collapse_huge_page",
         "result = ScanResult.SCAN_PMD_NULL",
         "_pmd is a slot of its own and holds what pmdp_collapse_flush returned; check_pmd_still_valid has seen a table there under "
         "the mmap write lock, which everything that frees a table needs in one mode or the other, so mapping it cannot fail",
     ),
     UnreachableLine(
-        ("merged",),
+        ("merged", "base"),
         "collapse_scan_pmd",
         "result = ScanResult.SCAN_PMD_NULL",
         "find_pmd_or_thp_or_none has seen a table there, one task runs, and nothing sleeps in between",
     ),
     UnreachableLine(
-        ("merged",),
+        ("merged", "base"),
         "_scan_pte",
         "return ScanResult.SCAN_PAGE_ANON",
         "every mapped folio is anonymous",
+    ),
+    UnreachableLine(
+        ("base",),
+        "call_site",
+        'raise NotApplicable(f"order {order}")',
+        "a run that ends here lies outside of the pair's scope, and the lines of such a run do not count",
+    ),
+    UnreachableLine(
+        ("base",),
+        "collapse_scan_pmd",
+        'raise NotApplicable("an order below PMD order is enabled")',
+        "a run that ends here lies outside of the pair's scope, and the lines of such a run do not count",
     ),
     UnreachableLine(
         ("merged",),

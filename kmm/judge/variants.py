@@ -23,7 +23,14 @@ from kmm.mm.variant import Variant
 
 MAX_BYTES: Final = 4 << 20
 _NAME: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-_LINKS: Final = ("collapse_huge_page", "collapse_single_pmd", "collapse_scan_pmd", "collapse_scan_bitmap")
+_LINKS: Final = (
+    "collapse_scan_mm_slot",
+    "madvise_collapse",
+    "collapse_single_pmd",
+    "collapse_scan_pmd",
+    "collapse_scan_bitmap",
+    "collapse_huge_page",
+)
 _RELOAD_REMEDY: Final = "make its module-level code import and define things only"
 
 

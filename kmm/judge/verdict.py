@@ -17,6 +17,7 @@ from kmm.scenario.toml import render
 
 SCHEMA: Final = 1
 EXPECTATIONS: Final = ("equivalent", "refines")
+LEFT_OUT: Final = "left out"
 
 
 class Relation(enum.Enum):
@@ -48,7 +49,7 @@ class Side:
 class Scope:
     """One family, as far as it was judged.
 
-    :param kind: ``exhaustive``, ``covering`` or ``sampled``
+    :param kind: ``exhaustive``, ``covering``, ``sampled`` or ``left out``
     :param set: the set in one sentence
     :param count: distinct scenarios; one that an earlier family has too counts in both
     """

@@ -9,7 +9,7 @@ from kmm.kernel.report import kernel_function
 from kmm.kernel.stop import Deadlock, WouldBlock
 from kmm.kernel.task import Task
 
-RANKS: Final = {"mmap_lock": 1, "anon_vma": 2, "pmd_lock": 3, "pte_lock": 4}
+RANKS: Final = {"khugepaged_mutex": 0, "mmap_lock": 1, "anon_vma": 2, "pmd_lock": 3, "pte_lock": 4, "khugepaged_mm_lock": 5}
 """Lock classes, outermost first: a lock is taken with no lock of a later class held (trylocks excepted)."""
 
 
@@ -17,14 +17,16 @@ class Lock:
     """What every lock has.
 
     :param kind: the lock's class, one of :data:`RANKS`
+    :param label: tells it from the others of its class; needed where several tasks run
     """
 
-    __slots__ = ("kind", "rank", "readers", "writer")
+    __slots__ = ("kind", "label", "rank", "readers", "writer")
 
     spins = False
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, label: str = "") -> None:
         self.kind = kind
+        self.label = label or kind
         self.rank = RANKS[kind]
         self.writer: Task | None = None
         self.readers: list[Task] = []
@@ -57,16 +59,41 @@ def _acquire(lock: Lock, mode: str) -> None:
             current.machine.report("LOCKDEP", f"{kernel_function()} takes {lock.kind}, which its task already holds")
         elif held.rank > lock.rank:
             current.machine.report("LOCKDEP", f"{kernel_function()} takes {lock.kind} inside {held.kind}: wrong order")
-    busy = lock.writer is not None or (mode == "write" and lock.readers)
-    if busy:
-        if not task.may_block:
-            raise WouldBlock(f"{lock.kind} is held")
-        raise Deadlock(f"DEADLOCK: {kernel_function()} waits for {lock.kind}")
-    if mode == "write":
-        lock.writer = task
+    scheduler = current.machine.scheduler
+    if scheduler is not None:
+        scheduler.acquire(lock, mode)
     else:
-        lock.readers.append(task)
+        if is_busy(lock, mode):
+            if not task.may_block:
+                raise WouldBlock(f"{lock.kind} is held")
+            raise Deadlock(f"DEADLOCK: {kernel_function()} waits for {lock.kind}")
+        _take(lock, mode)
     task.held.append((lock, mode))
+
+
+def is_busy(lock: Lock, mode: str) -> bool:
+    """Whether ``lock`` cannot be had now."""
+    return lock.writer is not None or (mode == "write" and bool(lock.readers))
+
+
+def _take(lock: Lock, mode: str) -> None:
+    if mode == "write":
+        lock.writer = current.task
+    else:
+        lock.readers.append(current.task)
+
+
+def _try(lock: Lock, mode: str) -> bool:
+    scheduler = current.machine.scheduler
+    if scheduler is not None:
+        if not scheduler.trylock(lock, mode):
+            return False
+    elif is_busy(lock, mode):
+        return False
+    else:
+        _take(lock, mode)
+    current.task.held.append((lock, mode))
+    return True
 
 
 def _release(lock: Lock, mode: str) -> None:
@@ -79,7 +106,10 @@ def _release(lock: Lock, mode: str) -> None:
     else:
         current.machine.report("LOCKDEP", f"{kernel_function()} releases {lock.kind} ({mode}), which its task does not hold")
         return
-    if mode == "write":
+    scheduler = current.machine.scheduler
+    if scheduler is not None:
+        scheduler.release(lock, mode)
+    elif mode == "write":
         lock.writer = None
     else:
         lock.readers.remove(task)
@@ -97,11 +127,7 @@ def spin_lock(lock: SpinLock) -> None:
 def spin_trylock(lock: SpinLock) -> bool:
     """``spin_trylock``: a failing one is a read of the lock."""
     _log("spin_trylock", lock)
-    if lock.writer is not None:
-        return False
-    lock.writer = current.task
-    current.task.held.append((lock, "write"))
-    return True
+    return _try(lock, "write")
 
 
 def spin_unlock(lock: SpinLock) -> None:
@@ -117,6 +143,12 @@ def down_read(sem: RwSem) -> None:
     _acquire(sem, "read")
 
 
+def down_read_trylock(sem: RwSem) -> bool:
+    """``down_read_trylock``: a failing one is a read of the lock."""
+    _log("down_read_trylock", sem)
+    return _try(sem, "read")
+
+
 def up_read(sem: RwSem) -> None:
     """``up_read``."""
     _log("up_read", sem)
@@ -130,10 +162,31 @@ def down_write(sem: RwSem) -> None:
     _acquire(sem, "write")
 
 
+def down_write_trylock(sem: RwSem) -> bool:
+    """``down_write_trylock``: a failing one is a read of the lock."""
+    _log("down_write_trylock", sem)
+    return _try(sem, "write")
+
+
 def up_write(sem: RwSem) -> None:
     """``up_write``."""
     _log("up_write", sem)
     _release(sem, "write")
+
+
+def downgrade_write(sem: RwSem) -> None:
+    """``downgrade_write``: what was held for writing is held for reading, and nobody gets in between."""
+    _log("downgrade_write", sem)
+    task, scheduler = current.task, current.machine.scheduler
+    if (sem, "write") not in task.held:
+        current.machine.report("LOCKDEP", f"{kernel_function()} downgrades {sem.kind}, which its task does not hold for writing")
+        return
+    task.held[task.held.index((sem, "write"))] = (sem, "read")
+    if scheduler is not None:
+        scheduler.downgrade(sem)
+    else:
+        sem.writer = None
+        sem.readers.append(task)
 
 
 def might_sleep() -> None:
@@ -154,7 +207,10 @@ def lockdep_assert_held(lock: Lock, mode: str = "any") -> None:
 
 def rcu_read_lock() -> None:
     """Enter an RCU read section."""
-    current.task.rcu_depth += 1
+    task, scheduler = current.task, current.machine.scheduler
+    if scheduler is not None and not task.rcu_depth:
+        scheduler.rcu_toggled()
+    task.rcu_depth += 1
 
 
 def rcu_read_unlock() -> None:
@@ -163,6 +219,9 @@ def rcu_read_unlock() -> None:
     if not task.rcu_depth:
         current.machine.report("LOCKDEP", f"{kernel_function()} leaves an RCU read section that it never entered")
         return
+    scheduler = current.machine.scheduler
+    if scheduler is not None and task.rcu_depth == 1:
+        scheduler.rcu_toggled()
     task.rcu_depth -= 1
 
 

@@ -10,6 +10,7 @@ from kmm.kernel import current
 from kmm.kernel.access import ONCE, Field, Order, Shared
 from kmm.kernel.record import Recorder
 from kmm.kernel.report import Report, kernel_function
+from kmm.kernel.schedule import Scheduler
 from kmm.kernel.stop import Hang
 from kmm.kernel.task import Cpu, Task
 
@@ -49,6 +50,7 @@ class Machine:
         "rcu_pending",
         "recorder",
         "reports",
+        "scheduler",
         "split_ptlocks",
         "tlb",
         "tlb_flushes",
@@ -92,6 +94,7 @@ class Machine:
         self.rcu_pending: list[Callable[[], None]] = []
         self.recorder: Recorder | None = None
         self.at_point: Callable[[str], None] | None = None
+        self.scheduler: Scheduler | None = None
 
     @contextmanager
     def running(self, task: Task) -> Iterator[None]:
@@ -172,6 +175,10 @@ class Machine:
         if self.recorder is not None:
             self.recorder.write(obj.name, f"{field.name}[{index}]", new)
         return old
+
+    def free(self, obj: Shared, function: str) -> None:
+        """The memory of ``obj`` is given back by ``function``: whoever touches it from now on errs."""
+        obj.freed_by = function
 
     def check(self, obj: Shared, field: str) -> None:
         """What an access must pass: the budget, and KASAN.

@@ -37,7 +37,7 @@ class Recorder:
         frame = sys._getframe(1)
         while frame.f_back is not None:
             name = frame.f_globals.get("__name__", "")
-            if not name.startswith(("kmm.kernel", "kmm.scenario", "contextlib")):
+            if not name.startswith(("kmm.kernel", "kmm.explore", "kmm.scenario", "contextlib")):
                 stack.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
             if name.startswith("kmm.scenario"):
                 break

@@ -11,6 +11,9 @@ CHECKS: Final = ("KASAN", "LOCKDEP", "PAGE_TABLE_CHECK", "DEBUG_VM", "REFCOUNT",
 """Every sanitizer, in the order in which they are asked."""
 
 
+_BELOW: Final = ("kmm.kernel", "kmm.explore")
+
+
 @attrs.frozen
 class Report:
     """One violation.
@@ -24,8 +27,8 @@ class Report:
 
 
 def kernel_function() -> str:
-    """Name of the innermost running function outside ``kmm.kernel``."""
+    """Name of the innermost running function outside ``kmm.kernel`` and ``kmm.explore``."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("kmm.kernel"):
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_BELOW):
         frame = frame.f_back
     return frame.f_code.co_name

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Final
 from kmm.kernel import current
 from kmm.kernel.access import ACQUIRE, ONCE, PLAIN, RELEASE, Field, Shared
 from kmm.kernel.barrier import smp_wmb
+from kmm.kernel.locks import might_sleep
+from kmm.kernel.report import kernel_function
+from kmm.kernel.stop import Deadlock, WouldBlock
 
 if TYPE_CHECKING:
     from kmm.kernel.task import Task
@@ -22,6 +25,7 @@ PG_swapcache: Final = 1 << 5
 PG_partially_mapped: Final = 1 << 6
 PG_mlocked: Final = 1 << 7
 PG_unevictable: Final = 1 << 8
+PG_dirty: Final = 1 << 9
 PG_anon_exclusive: Final = 1 << 0
 PG_hwpoison: Final = 1 << 1
 
@@ -35,6 +39,7 @@ FOLIO_FLAGS: Final = {
     "partially_mapped": PG_partially_mapped,
     "mlocked": PG_mlocked,
     "unevictable": PG_unevictable,
+    "dirty": PG_dirty,
 }
 """Names of the folio flags."""
 
@@ -237,6 +242,11 @@ def folio_test_partially_mapped(folio: Folio) -> bool:
     return bool(current.machine.read(folio, _flags, ONCE) & PG_partially_mapped)
 
 
+def folio_test_dirty(folio: Folio) -> bool:
+    """PG_dirty: the contents differ from what the swap slot has."""
+    return bool(current.machine.read(folio, _flags, ONCE) & PG_dirty)
+
+
 def folio_set_flag(folio: Folio, flag: int) -> bool:
     """Test-and-set; the value is the old state."""
     return bool(current.machine.rmw(folio, _flags, flag.__or__, ONCE) & flag)
@@ -254,6 +264,19 @@ def folio_trylock(folio: Folio) -> bool:
         return False
     folio.lock_owner = current.task
     return True
+
+
+def folio_lock(folio: Folio) -> None:
+    """Take the folio lock. May sleep.
+
+    :raises Deadlock: when it can never be had
+    """
+    might_sleep()
+    if folio_trylock(folio):
+        return
+    if not current.task.may_block:
+        raise WouldBlock(f"{folio.name} is locked")
+    raise Deadlock(f"DEADLOCK: {kernel_function()} waits for the lock of {folio.name}")
 
 
 def folio_unlock(folio: Folio) -> None:
@@ -281,9 +304,28 @@ def folio_get(folio: Folio) -> None:
     current.machine.fetch_add(folio, _refcount, 1)
 
 
+def folio_ref_freeze(folio: Folio, count: int) -> bool:
+    """Let nobody take a reference any more, if there are exactly ``count``."""
+
+    def freeze(found: int) -> int:
+        return 0 if found == count else found
+
+    return current.machine.rmw(folio, _refcount, freeze, ONCE) == count
+
+
+def folio_ref_unfreeze(folio: Folio, count: int) -> None:
+    """End :func:`folio_ref_freeze` with ``count`` references."""
+    current.machine.write(folio, _refcount, count, RELEASE)
+
+
 def folio_mapcount(folio: Folio) -> int:
     """Mappings of all its pages."""
     return current.machine.read(folio, _mapcount, ONCE)
+
+
+def folio_mapped(folio: Folio) -> bool:
+    """Some page-table entry maps some page of it."""
+    return folio_mapcount(folio) >= 1
 
 
 def folio_expected_ref_count(folio: Folio) -> int:

@@ -29,7 +29,9 @@ from kmm.mm.swap import folio_add_lru_vma
 from kmm.mm.system import Sysctl
 
 TVA_KHUGEPAGED: Final = "khugepaged"
+TVA_PAGEFAULT: Final = "pagefault"
 TVA_FORCED_COLLAPSE: Final = "forced_collapse"
+TVA_SMAPS: Final = "smaps"
 
 
 def highest_order(orders: int) -> int:
@@ -69,7 +71,8 @@ def _sysfs_orders(vm_flags: int) -> int:
 def thp_vma_allowable_orders(vma: VmAreaStruct, vm_flags: int, tva_type: str, orders: int) -> int:
     """Which of ``orders`` an anonymous VMA may have, as a mask.
 
-    :param tva_type: :data:`TVA_KHUGEPAGED`, or :data:`TVA_FORCED_COLLAPSE`, which ignores sysfs
+    :param tva_type: :data:`TVA_KHUGEPAGED`, :data:`TVA_FORCED_COLLAPSE`, which ignores sysfs, :data:`TVA_PAGEFAULT`, whose handler
+        looks itself whether a block fits, or :data:`TVA_SMAPS`, which asks whether a page fault might
     """
     if tva_type != TVA_FORCED_COLLAPSE:
         orders &= _sysfs_orders(vm_flags)
@@ -82,12 +85,14 @@ def thp_vma_allowable_orders(vma: VmAreaStruct, vm_flags: int, tva_type: str, or
     advised = vm_flags & VM_HUGEPAGE or tva_type == TVA_FORCED_COLLAPSE
     if mm_flags & MMF_DISABLE_THP_EXCEPT_ADVISED and not advised:
         return 0
-    if vm_flags & VM_NO_KHUGEPAGED:
+    in_pf = tva_type == TVA_PAGEFAULT
+    if not in_pf and tva_type != TVA_SMAPS and vm_flags & VM_NO_KHUGEPAGED:
         return 0
-    orders = _fits_somewhere(vma, orders)
+    if not in_pf:
+        orders = _fits_somewhere(vma, orders)
     if vma_is_temporary_stack(vm_flags):
         return 0
-    if vma.anon_vma is None:
+    if not in_pf and tva_type != TVA_SMAPS and vma.anon_vma is None:
         return 0
     return orders
 

@@ -24,8 +24,10 @@ class Case:
     :param zero: zero pages
     :param unmapped: entries that are neither none nor present
     :param swap: entries of the swap device
+    :param migrating: entries of pages that are being migrated
     :param present: pages of folios that are mapped
     :param shared: of these, those that more than one entry maps
+    :param merged: of these, those that KSM merged with another page of the table
     :param lazyfree: of these, those that are not backed by swap
     :param young: of these, those that a scan counts as referenced
     :param armed: some VMA is registered with userfaultfd
@@ -55,8 +57,10 @@ class Case:
     zero: int
     unmapped: int
     swap: int
+    migrating: int
     present: int
     shared: int
+    merged: int
     lazyfree: int
     young: int
     armed: bool
@@ -94,3 +98,11 @@ class IntendedDifference:
 
 Intended: TypeAlias = Mapping[str, tuple[IntendedDifference, ...]]
 """What a variant's module exports as ``INTENDED``: baseline's name to the differences from it."""
+
+
+def differs(observables: str, predicate: Callable[[Case], bool], why: str, source: str) -> tuple[IntendedDifference, ...]:
+    """One declaration for each observable.
+
+    :param observables: names, separated by blanks
+    """
+    return tuple(IntendedDifference(observable=each, predicate=predicate, why=why, source=source) for each in observables.split())

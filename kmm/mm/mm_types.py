@@ -49,14 +49,16 @@ class AnonVma(Shared):
     """``struct anon_vma``; the lock is the root's.
 
     :param root: ``None`` for a root
+    :param parent: the one that a fork copied it from; without it, the root
     """
 
-    __slots__ = ("label", "root", "rwsem")
+    __slots__ = ("label", "parent", "root", "rwsem")
 
-    def __init__(self, label: str, root: AnonVma | None = None) -> None:
+    def __init__(self, label: str, root: AnonVma | None = None, parent: AnonVma | None = None) -> None:
         self.freed_by = ""
         self.label = label
         self.root: AnonVma = self if root is None else root
+        self.parent: AnonVma = self.root if parent is None else parent
         self.rwsem: RwSem = RwSem("anon_vma") if root is None else root.rwsem
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kmm.kernel import current
 from kmm.kernel.access import ONCE, PLAIN
-from kmm.kernel.locks import down_read, down_write, lockdep_assert_held, might_sleep, up_read, up_write
+from kmm.kernel.locks import down_read, down_read_trylock, down_write, lockdep_assert_held, might_sleep, up_read, up_write
 from kmm.mm.mm_types import AnonVma, MmStruct, VmAreaStruct
 
 
@@ -12,6 +12,11 @@ def mmap_read_lock(mm: MmStruct) -> None:
     """Take the mmap lock for reading."""
     current.machine.sleeping_point("mmap_read_lock")
     down_read(mm.mmap_lock)
+
+
+def mmap_read_trylock(mm: MmStruct) -> bool:
+    """Take the mmap lock for reading, if nobody has it for writing."""
+    return down_read_trylock(mm.mmap_lock)
 
 
 def mmap_read_unlock(mm: MmStruct) -> None:

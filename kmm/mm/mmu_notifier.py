@@ -32,6 +32,13 @@ def mmu_notifier_invalidate_range_end(window: MmuNotifierRange) -> None:
     system.recorder_note("mmu notifier end")
 
 
+def mmu_notifier_clear_young(mm: MmStruct, start: int, end: int) -> bool:
+    """Did a secondary MMU access [start, end) bytes since the last look? It forgets that it did."""
+    young = frozenset(address for address in mm.secondary_young if start <= address < end)
+    mm.secondary_young -= young
+    return bool(young)
+
+
 def mmu_notifier_test_young(mm: MmStruct, address: int) -> bool:
     """A secondary MMU has accessed the page."""
     return address in mm.secondary_young

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from kmm.kernel import current
 from kmm.mm import system
 from kmm.mm.folio import Folio, Page
-from kmm.mm.pte import ZERO_PFN, pmd_pfn, pmd_t, pmd_trans_huge, pte_t
+from kmm.mm.pte import ZERO_PFN, is_huge_zero_pmd, pmd_pfn, pmd_t, pmd_trans_huge, pte_t
 
 
 def _map(page: Page, writable: bool) -> None:
@@ -27,7 +29,7 @@ def pte_set(pte: pte_t) -> None:
         page = system.this.mem_map.get(pfn)
         if page is not None:
             _map(page, bool(pte & 2))
-        elif pfn != ZERO_PFN:
+        elif pfn != ZERO_PFN and not pte & 0x200:
             current.machine.report("PAGE_TABLE_CHECK", "an entry is stored for a frame that no folio has")
 
 
@@ -42,16 +44,19 @@ def pte_clear(pte: pte_t) -> None:
 
 def pmd_set(pmd: pmd_t) -> None:
     """A huge entry is stored."""
-    if pmd_trans_huge(pmd):
-        for page in system.this.mem_map[pmd_pfn(pmd)].folio.pages:
-            _map(page, bool(pmd & 2))
+    for page in _pages(pmd):
+        _map(page, bool(pmd & 2))
 
 
 def pmd_clear(pmd: pmd_t) -> None:
     """A huge entry is removed."""
-    if pmd_trans_huge(pmd):
-        for page in system.this.mem_map[pmd_pfn(pmd)].folio.pages:
-            _unmap(page)
+    for page in _pages(pmd):
+        _unmap(page)
+
+
+def _pages(pmd: pmd_t) -> Iterable[Page]:
+    """The pages that a huge entry maps; the huge zero page has none."""
+    return system.this.mem_map[pmd_pfn(pmd)].folio.pages if pmd_trans_huge(pmd) and not is_huge_zero_pmd(pmd) else ()
 
 
 def folio_freed(folio: Folio) -> None:

@@ -379,6 +379,17 @@ def pgtable_trans_huge_deposit(mm: MmStruct, pmdp: PmdSlot, pgtable: PtePage) ->
         current.machine.rmw(pmdp.page, PmdPage.deposited, (pgtable,).__add__, ONCE)
 
 
+def pgtable_trans_huge_withdraw(mm: MmStruct, pmdp: PmdSlot) -> PtePage:
+    """Take a deposited table back: any, since the list belongs to the page of the slot."""
+    lockdep_assert_held(pmd_lockptr(mm, pmdp))
+    assert pmdp.page is not None
+    return current.machine.rmw(pmdp.page, PmdPage.deposited, _without_first, ONCE)[0]
+
+
+def _without_first(tables: tuple[PtePage, ...]) -> tuple[PtePage, ...]:
+    return tables[1:]
+
+
 def mm_inc_nr_ptes(mm: MmStruct) -> None:
     """Account for one more PTE table."""
     current.machine.fetch_add(mm, MmStruct.pgtables_bytes, current.machine.page_size)

@@ -31,6 +31,7 @@ _SWP_OFFSET_MASK: Final = (1 << 50) - 1
 _SWP_TYPE_SHIFT: Final = 59
 _SWP_MIG_YOUNG: Final = 1 << 40
 _SWP_MIG_DIRTY: Final = 1 << 41
+_SWP_PMD_BITS: Final = {"soft_dirty": 1 << 1, "uffd_wp": 1 << 2, "exclusive": 1 << 3, "write": 1 << 5, "young": 1 << 6, "dirty": 1 << 9}
 
 MAX_SWAPFILES: Final = 23
 SWP_HWPOISON: Final = 23
@@ -136,6 +137,16 @@ def pte_mkyoung(pte: pte_t) -> pte_t:
 def pte_mkold(pte: pte_t) -> pte_t:
     """Not accessed."""
     return pte_t(pte & ~_PAGE_ACCESSED)
+
+
+def pte_mkclean(pte: pte_t) -> pte_t:
+    """Not dirty."""
+    return pte_t(pte & ~_PAGE_DIRTY)
+
+
+def pte_soft_dirty(pte: pte_t) -> bool:
+    """Written since the last look."""
+    return bool(pte & _PAGE_SOFT_DIRTY)
 
 
 def pte_mkwrite(pte: pte_t) -> pte_t:
@@ -275,9 +286,17 @@ def is_pmd_migration_entry(pmd: pmd_t) -> bool:
     return not pmd_present(pmd) and bool(pmd & _SWP_MIGRATION)
 
 
-def make_pmd_migration_entry(pfn: int) -> pmd_t:
-    """The entry of a huge page that is being migrated."""
-    return pmd_t(pfn << _PFN_SHIFT | _SWP_MIGRATION)
+def make_pmd_migration_entry(pfn: int, *bits: str) -> pmd_t:
+    """The entry of a huge page that is being migrated.
+
+    :param bits: what the entry was: ``write``, ``exclusive``, ``young``, ``dirty``, ``soft_dirty``, ``uffd_wp``
+    """
+    return pmd_t(pfn << _PFN_SHIFT | _SWP_MIGRATION | sum(_SWP_PMD_BITS[bit] for bit in bits))
+
+
+def pmd_migration_has(pmd: pmd_t, bit: str) -> bool:
+    """A bit of the entry of a huge page that is being migrated; its name is one of :func:`make_pmd_migration_entry`'s."""
+    return bool(pmd & _SWP_PMD_BITS[bit])
 
 
 def pmd_trans_huge(pmd: pmd_t) -> bool:
@@ -298,6 +317,51 @@ def pmd_pfn(pmd: pmd_t) -> int:
 def pfn_pmd(pfn: int, prot: int) -> pmd_t:
     """An entry for a frame."""
     return pmd_t(pfn << _PFN_SHIFT | prot)
+
+
+def is_huge_zero_pmd(pmd: pmd_t) -> bool:
+    """The entry maps the huge zero page."""
+    return pmd_trans_huge(pmd) and pmd_pfn(pmd) == HUGE_ZERO_PFN
+
+
+def pmd_young(pmd: pmd_t) -> bool:
+    """Hardware accessed bit."""
+    return bool(pmd & _PAGE_ACCESSED)
+
+
+def pmd_dirty(pmd: pmd_t) -> bool:
+    """Hardware dirty bit."""
+    return bool(pmd & _PAGE_DIRTY)
+
+
+def pmd_write(pmd: pmd_t) -> bool:
+    """Hardware write permission."""
+    return bool(pmd & _PAGE_RW)
+
+
+def pmd_soft_dirty(pmd: pmd_t) -> bool:
+    """Written since the last look."""
+    return bool(pmd & _PAGE_SOFT_DIRTY)
+
+
+def pmd_uffd_wp(pmd: pmd_t) -> bool:
+    """Write-protected by userfaultfd."""
+    return bool(pmd & _PAGE_UFFD_WP)
+
+
+def pmd_mkold(pmd: pmd_t) -> pmd_t:
+    """Not accessed."""
+    return pmd_t(pmd & ~_PAGE_ACCESSED)
+
+
+def pmd_mkclean(pmd: pmd_t) -> pmd_t:
+    """Not dirty."""
+    return pmd_t(pmd & ~_PAGE_DIRTY)
+
+
+def pmd_mkinvalid(pmd: pmd_t) -> pmd_t:
+    """Still huge, but no CPU may use it."""
+    return pmd_t(pmd & ~(_PAGE_PRESENT | _PAGE_PROTNONE))
 
 
 def pmd_mkhuge(pmd: pmd_t) -> pmd_t:

@@ -5,7 +5,25 @@ from __future__ import annotations
 from kmm.kernel import current
 from kmm.kernel.access import ONCE, PLAIN
 from kmm.mm import system
-from kmm.mm.folio import Folio, PG_lru, PG_mlocked, PG_unevictable, folio_clear_flag, folio_get, folio_nr_pages, folio_test_large
+from kmm.mm.folio import (
+    Folio,
+    PG_lru,
+    PG_mlocked,
+    PG_referenced,
+    PG_swapbacked,
+    PG_unevictable,
+    folio_clear_flag,
+    folio_get,
+    folio_nr_pages,
+    folio_set_flag,
+    folio_test_anon,
+    folio_test_large,
+    folio_test_lru,
+    folio_test_swapbacked,
+    folio_test_swapcache,
+    folio_test_unevictable,
+)
+from kmm.mm.memcontrol import count_memcg_folio_events
 from kmm.mm.mlock import mlock_drain_all, mlock_drain_local, mlock_new_folio
 from kmm.mm.mm_types import VM_LOCKED, VM_SPECIAL, VmAreaStruct
 from kmm.mm.page_alloc import folio_put
@@ -52,16 +70,56 @@ def _lru_add(folio: Folio) -> None:
         count_vm_events("unevictable_pgs_rescued", folio_nr_pages(folio))
 
 
+def folio_mark_lazyfree(folio: Folio) -> None:
+    """Put a folio whose contents may be forgotten into this CPU's lazyfree batch. A full batch and a large folio carry it out."""
+    if not _may_be_lazyfree(folio) or not folio_test_lru(folio):
+        return
+    batch = system.this.lru_lazyfree[current.cpu.number]
+    folio_get(folio)
+    batch.append(folio)
+    if len(batch) >= current.machine.lru_batch or folio_test_large(folio):
+        _move_lazyfree(batch)
+
+
+def _may_be_lazyfree(folio: Folio) -> bool:
+    if not folio_test_anon(folio) or not folio_test_swapbacked(folio):
+        return False
+    return not folio_test_swapcache(folio) and not folio_test_unevictable(folio)
+
+
+def _move_lazyfree(batch: list[Folio]) -> None:
+    folios = batch[:]
+    batch.clear()
+    for folio in folios:
+        _lru_lazyfree(folio)
+    for folio in folios:
+        folio_put(folio)
+
+
+def _lru_lazyfree(folio: Folio) -> None:
+    """The folio is not backed by swap from now on: reclaim may drop it while it is clean."""
+    if not folio_clear_flag(folio, PG_lru):
+        return
+    if _may_be_lazyfree(folio):
+        folio_clear_flag(folio, PG_referenced)
+        folio_clear_flag(folio, PG_swapbacked)
+        count_vm_events("pglazyfree", folio_nr_pages(folio))
+        count_memcg_folio_events(folio, "pglazyfree", folio_nr_pages(folio))
+    folio_set_flag(folio, PG_lru)
+
+
 def lru_add_drain() -> None:
-    """Move this CPU's batch to the lists, and carry out its mlock batch."""
+    """Move this CPU's batches to the lists, and carry out its mlock batch."""
     _move_lru(system.this.lru_add[current.cpu.number])
+    _move_lazyfree(system.this.lru_lazyfree[current.cpu.number])
     mlock_drain_local()
 
 
 def lru_add_drain_all() -> None:
-    """Move every CPU's batch to the lists, and carry out its mlock batch."""
-    for batch in system.this.lru_add:
+    """Move every CPU's batches to the lists, and carry out its mlock batch."""
+    for cpu, batch in enumerate(system.this.lru_add):
         _move_lru(batch)
+        _move_lazyfree(system.this.lru_lazyfree[cpu])
     mlock_drain_all()
 
 

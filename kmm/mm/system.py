@@ -25,11 +25,14 @@ if TYPE_CHECKING:
 class Sysctl(Shared):
     """The tunables under ``transparent_hugepage/``, and ``vm.zone_reclaim_mode``.
 
+    ``defrag`` is khugepaged's, ``defrag_fault`` that of page faults.
+
     :param huge_anon_orders: bit masks of the orders set to always, madvise and inherit
     """
 
     __slots__ = (
         "_defrag",
+        "_defrag_fault",
         "_enabled",
         "_huge_anon_orders_always",
         "_huge_anon_orders_inherit",
@@ -42,9 +45,11 @@ class Sysctl(Shared):
         "_khugepaged_scan_sleep_millisecs",
         "_node_reclaim_mode",
         "_shrink_underused",
+        "_use_zero_page",
     )
 
     defrag: Field[bool] = Field()
+    defrag_fault: Field[str] = Field()
     enabled: Field[str] = Field()
     huge_anon_orders_always: Field[int] = Field()
     huge_anon_orders_inherit: Field[int] = Field()
@@ -57,6 +62,7 @@ class Sysctl(Shared):
     khugepaged_scan_sleep_millisecs: Field[int] = Field()
     node_reclaim_mode: Field[bool] = Field()
     shrink_underused: Field[bool] = Field()
+    use_zero_page: Field[bool] = Field()
 
     def __init__(
         self,
@@ -78,6 +84,8 @@ class Sysctl(Shared):
         self._khugepaged_max_ptes_shared = shared
         self._enabled = enabled
         self._defrag = defrag
+        self._defrag_fault = "madvise"
+        self._use_zero_page = True
         self._shrink_underused = shrink_underused
         self._node_reclaim_mode = node_reclaim
         self._khugepaged_pages_to_scan = pages_to_scan
@@ -95,11 +103,13 @@ class SwapSlot:
     :param count: swap entries that refer to it
     :param folio: its folio in the swap cache
     :param contents: token of the swapped page
+    :param zeromap: its page was all zeros when it was written, so that nothing was
     """
 
     count: int
     folio: Folio | None
     contents: int
+    zeromap: bool = False
 
 
 @attrs.frozen
@@ -114,14 +124,16 @@ class Injected:
     migration_again: frozenset[int] = frozenset()
     slot: frozenset[int] = frozenset()
     cc: frozenset[int] = frozenset()
+    swap_slots: frozenset[int] = frozenset()
 
 
 class System:
     """The kernel's globals.
 
-    ``clock_ms`` is the model's time, which only sleeping moves; ``mem_map`` is frame number to page; ``lru_add`` and ``mlock_fbatch`` have one batch a CPU; ``migrating`` is frame number
-    to the task that migrates the page; ``vm_events``, ``mthp_stats`` ((order, name)) and
-    ``node_stat`` are counters; ``notifier_windows`` the invalidate windows as (start, end) bytes.
+    ``clock_ms`` is the model's time, which only sleeping moves; ``mem_map`` is frame number to page; ``lru_add`` and ``mlock_fbatch``
+    have one batch a CPU; ``migrating`` is frame number to the task that migrates the page; ``vm_events``, ``mthp_stats`` ((order, name)) and
+    ``node_stat`` are counters; ``notifier_windows`` the invalidate windows as (start, end) bytes. ``lazyfree`` is, like ``shadow``, no
+    kernel state: (address space, page) to the token that the process allowed the kernel to forget by MADV_FREE.
     """
 
     __slots__ = (
@@ -137,7 +149,9 @@ class System:
         "khugepaged_mutex",
         "khugepaged_scan",
         "khugepaged_thread",
+        "lazyfree",
         "lru_add",
+        "lru_lazyfree",
         "machine",
         "mem_map",
         "migrating",
@@ -145,6 +159,7 @@ class System:
         "mms",
         "mthp_stats",
         "next_pfn",
+        "next_swap",
         "next_table_pfn",
         "node_stat",
         "notifier_windows",
@@ -153,6 +168,7 @@ class System:
         "shadow",
         "slot_allocations",
         "swap",
+        "swap_allocations",
         "sysctl",
         "tables",
         "variant",
@@ -178,10 +194,14 @@ class System:
         self.folios: list[Folio] = []
         self.mms: list[MmStruct] = []
         self.next_pfn = 16
+        self.next_swap = 1 << 32
+        self.swap_allocations = 0
         self.next_table_pfn = 1 << 30
         self.clock_ms = 0
         self.swap: dict[int, SwapSlot] = {}
         self.lru_add: tuple[list[Folio], ...] = tuple([] for _ in machine.cpus)
+        self.lru_lazyfree: tuple[list[Folio], ...] = tuple([] for _ in machine.cpus)
+        self.lazyfree: dict[tuple[int, int], int] = {}
         self.mlock_fbatch: tuple[list[tuple[Folio, str]], ...] = tuple([] for _ in machine.cpus)
         self.migrating: dict[int, Task] = {}
         self.deferred_split: list[Folio] = []

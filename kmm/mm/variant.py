@@ -19,6 +19,10 @@ CollapseScanPmd: TypeAlias = Callable[[MmStruct, VmAreaStruct, int, Ref[bool], C
 """mm, vma, start_addr, mmap_locked, cc."""
 CollapseSinglePmd: TypeAlias = Callable[[int, VmAreaStruct, Ref[bool], CollapseControl], ScanResult]
 """addr, vma, mmap_locked, cc."""
+CollapseScanMmSlot: TypeAlias = Callable[[int, Ref[ScanResult], CollapseControl], int]
+"""pages, result, cc; gives progress."""
+MadviseCollapse: TypeAlias = Callable[[VmAreaStruct, int, int, Ref[bool]], str]
+"""vma, start, end, lock_dropped; gives the errno's name."""
 
 
 @attrs.frozen(kw_only=True)
@@ -31,6 +35,8 @@ class Variant:
 
     name: str
     collapse_huge_page: CollapseHugePage
+    collapse_scan_mm_slot: CollapseScanMmSlot | None = None
+    madvise_collapse: MadviseCollapse | None = None
     collapse_single_pmd: CollapseSinglePmd | None = None
     collapse_scan_pmd: CollapseScanPmd | None = None
     collapse_scan_bitmap: CollapseScanBitmap | None = None

@@ -18,7 +18,6 @@ from kmm.mm.folio import (
     PG_swapcache,
 )
 from kmm.mm.mm_types import MmStruct
-from kmm.mm.pgtable import PtePage
 from kmm.mm.pte import (
     PTE_MARKER_GUARD,
     PTE_MARKER_POISONED,
@@ -56,7 +55,7 @@ from kmm.mm.system import System
 from kmm.scenario.alphabet import ALPHABET
 from kmm.scenario.errors import ScenarioError
 from kmm.scenario.page import Kind, Lru, PageState
-from kmm.scenario.quiescence import table_of
+from kmm.scenario.quiescence import tables_of
 
 
 def state_of(this: System, pte: pte_t, *, secondary_young: bool) -> PageState | None:
@@ -155,15 +154,13 @@ def _present(this: System, page: Page, pte: pte_t, secondary_young: bool) -> Pag
 
 def _mappings_of_owner(this: System, page: Page) -> int:
     """How many entries of the owner map the page."""
-    table = table_of(this, this.mms[0])
-    entries = table._entries if isinstance(table, PtePage) else []
+    entries = [pte for table in tables_of(this, this.mms[0]) for pte in table._entries]
     return max(1, sum(pte_present(pte) and pte_pfn(pte) == page.pfn for pte in entries))
 
 
 def _also_migrating(this: System, mm: MmStruct, page: Page) -> bool:
     """Another address space has a migration entry for the page."""
-    table = table_of(this, mm)
-    entries = table._entries if isinstance(table, PtePage) else []
+    entries = [pte for table in tables_of(this, mm) for pte in table._entries]
     return any(pte and is_migration_entry(pte) and swp_entry_pfn(pte) == page.pfn for pte in entries)
 
 

@@ -9,6 +9,7 @@ from typing import Final
 import attrs
 
 from kmm.mm.folio import Page
+from kmm.mm.mm_types import MmStruct
 from kmm.mm.pgtable import PtePage
 from kmm.mm.system import System
 from kmm.report.entries import state_of
@@ -34,16 +35,21 @@ class PageMap:
     :param pages: one letter a page; empty: there is no table
     :param title: what the PMD entry leads to
     :param legend: meaning of each letter that is used
+    :param first: index of the first page
     """
 
     pages: str
     title: str
     legend: tuple[tuple[str, str], ...]
+    first: int = 0
 
 
-def draw(pages: str) -> Iterator[str]:
-    """Rows of 64 letters with the index of the first; a row like the one above it is left out, as hexdump does."""
-    width = len(str(max(len(pages) - 1, 0)))
+def draw(pages: str, first: int = 0) -> Iterator[str]:
+    """Rows of 64 letters with the index of the first; a row like the one above it is left out, as hexdump does.
+
+    :param first: index of the first page
+    """
+    width = len(str(first + max(len(pages) - 1, 0)))
     if len(pages) > 8:
         yield " " * (width + 2) + "".join(f"{i:<8}" for i in range(0, min(len(pages), ROW), 8)).rstrip()
     last, skipping = "", False
@@ -54,59 +60,67 @@ def draw(pages: str) -> Iterator[str]:
                 yield f"{'*':>{width}}"
             skipping = True
             continue
-        yield f"{start:>{width}}  {row.rstrip()}"
+        yield f"{first + start:>{width}}  {row.rstrip()}"
         last, skipping = row, False
 
 
-def before(s: Scenario) -> PageMap:
-    """The map that a scenario starts from."""
+_TITLES: Final = {
+    "table": "a table",
+    "none": "nothing",
+    "absent": "no PMD page",
+    "huge": "one huge page",
+    "huge_zero": "the huge zero page",
+    "migration": "one huge page that is being migrated",
+}
+
+
+def before(s: Scenario, process: int = 1, number: int = 0) -> PageMap:
+    """The map that a process starts from, in one range."""
+    space, nr = s.address_spaces[process - 1], s.geometry.ptes
+    pmd = s.pmds_of(space)[number]
     letters = dict(s.letters)
-    pages = HUGE * s.geometry.ptes if s.pmd in ("huge", "migration") else s.pages if s.pmd == "table" else ""
+    pages = HUGE * nr if pmd in ("huge", "migration") else s.pages_of(space)[number * nr :][:nr] if pmd == "table" else ""
     used = {c: MEANING[c] if c in MEANING else describe(letters[c]) for c in pages if c not in (HUGE, GAP)}
-    titles = {
-        "table": "a table",
-        "none": "nothing",
-        "absent": "no PMD page",
-        "huge": "one huge page",
-        "huge_zero": "the huge zero page",
-        "migration": "one huge page that is being migrated",
-    }
-    return PageMap(pages=pages, title=titles[s.pmd], legend=_legend(used))
+    return PageMap(pages=pages, title=_TITLES[pmd], legend=_legend(used), first=number * nr)
 
 
-def after(world: World, s: Scenario) -> PageMap:
-    """The map that a run left behind; a page that looks as one of the scenario's letters says has that letter."""
-    this = world.system
-    table = table_of(this, world.mm)
+def after(world: World, s: Scenario, mm: MmStruct | None = None, number: int = 0) -> PageMap:
+    """The map that a run left behind in one range; a page that looks as one of the scenario's letters says has that letter.
+
+    :param mm: the first process, unless another is named
+    """
+    this, mm = world.system, world.mm if mm is None else mm
+    table = table_of(this, mm, number)
     if table is None:
-        return PageMap(pages="", title="the huge zero page" if pmd_of(world.mm) else "nothing", legend=())
+        return PageMap(pages="", title="the huge zero page" if pmd_of(mm, number) else "nothing", legend=())
     if isinstance(table, Page):
-        return PageMap(pages=HUGE * s.geometry.ptes, title=f"one huge page ({table.folio.label})", legend=((HUGE, "huge page"),))
-    return _mapped(this, table, s)
+        title, legend = f"one huge page ({table.folio.label})", ((HUGE, "huge page"),)
+        return PageMap(pages=HUGE * s.geometry.ptes, title=title, legend=legend, first=number * s.geometry.ptes)
+    return _mapped(this, mm, number, table, s)
 
 
-def _mapped(this: System, table: PtePage, s: Scenario) -> PageMap:
+def _mapped(this: System, mm: MmStruct, number: int, table: PtePage, s: Scenario) -> PageMap:
     letter_of: dict[PageState, str] = {}
     for letter, known in s.alphabet().items():
         letter_of.setdefault(known, letter)
     meaning = {**MEANING, **{letter: describe(known) for letter, known in s.letters}, ODD: "impossible"}
     spare = [c for c in _SPARE if c not in s.alphabet()]
     used: dict[str, str] = {}
-    table_young = this.mms[0].secondary_young
     pages = ""
-    gone = {index for index, letter in enumerate(s.pages) if letter == GAP}
-    for index, pte in enumerate(table._entries):
-        if index in gone and not pte:
+    first, size = number * s.geometry.ptes, this.machine.page_size
+    for index, pte in enumerate(table._entries, first):
+        address = this.base + index * size
+        if not pte and not any(vma._vm_start <= address < vma._vm_end for vma in mm._vmas):
             pages += GAP
             continue
-        state = state_of(this, pte, secondary_young=this.base + index * this.machine.page_size in table_young)
+        state = state_of(this, pte, secondary_young=address in mm.secondary_young)
         if state is not None and state not in letter_of and spare:
             letter_of[state] = spare.pop(0)
             meaning[letter_of[state]] = describe(state)
         letter = letter_of.get(state, ODD) if state is not None else ODD
         used[letter] = meaning[letter]
         pages += letter
-    return PageMap(pages=pages, title="a table", legend=_legend(used))
+    return PageMap(pages=pages, title="a table", legend=_legend(used), first=first)
 
 
 def _legend(used: dict[str, str]) -> tuple[tuple[str, str], ...]:

@@ -13,8 +13,10 @@ from kmm.mm.folio import Folio
 from kmm.mm.system import System
 from kmm.report.pagemap import PageMap, after, before, draw
 from kmm.scenario.build import build
+from kmm.scenario.checks import GAP
 from kmm.scenario.model import Config, Scenario, Tunables, Vma
 from kmm.scenario.run import Run
+from kmm.scenario.step import said
 
 
 def print_run(console: Console, r: Run) -> None:
@@ -22,13 +24,36 @@ def print_run(console: Console, r: Run) -> None:
     s = r.scenario
     start = build(s, r.world.system.variant)
     _heading(console, s, r.world.system.variant.name)
-    _map(console, "before", before(s))
-    _map(console, "after", after(r.world, s))
+    for title, drawn in _maps(r, "before"):
+        _map(console, title, drawn)
+    _lines(console, "steps", _steps(r), "")
+    for title, drawn in _maps(r, "after"):
+        _map(console, title, drawn)
     _lines(console, "trace events", _trace(r), "none")
     _lines(console, "result", _result(r), "")
     _lines(console, "events", _events(r), "")
     _lines(console, "counters that changed", _counters(start.system, r.world.system), "none")
     _lines(console, "violations", [f"{each.check}: {each.text}" for each in r.world.system.machine.reports], "none")
+
+
+def _maps(r: Run, when: str) -> Iterator[tuple[str, PageMap]]:
+    """The maps of every process and range, with their titles."""
+    s = r.scenario
+    if not s.steps:
+        yield when, before(s) if when == "before" else after(r.world, s)
+        return
+    mms = r.world.system.mms
+    idents = range(1, 1 + len(s.address_spaces)) if when == "before" else [mm.ident for mm in mms if mm._vmas]
+    for ident in idents:
+        for number in range(s.geometry.ranges):
+            drawn = before(s, ident, number) if when == "before" else after(r.world, s, mms[ident - 1], number)
+            if drawn.pages.strip(GAP):
+                yield f"{when}, process {ident}", drawn
+
+
+def _steps(r: Run) -> list[str]:
+    both = zip(r.scenario.steps, r.steps, strict=False)
+    return [f"{said(step, number)}: {outcome}" for number, (step, outcome) in enumerate(both, 1)]
 
 
 def _heading(console: Console, s: Scenario, variant: str) -> None:
@@ -39,8 +64,10 @@ def _heading(console: Console, s: Scenario, variant: str) -> None:
     line.append(f", {s.geometry.ptes} PTEs, variant {variant}", style="not bold")
     console.print(line)
     orders = [f"{order} {mode}" for order, mode in enumerate(s.tunables.hugepages, 2) if mode != "never"]
-    for vma in s.vmas:
-        console.print(Text(f"  VMA {_extent(vma)}{' '.join(vma.flags) or 'no access'}", style="dim"))
+    for number, process in enumerate(s.address_spaces, 1):
+        whose = f"process {number}, " if s.processes else ""
+        for vma in process.vmas:
+            console.print(Text(f"  {whose}VMA {_extent(vma)}{' '.join(vma.flags) or 'no access'}", style="dim"))
     console.print(Text(f"  orders {', '.join(orders) or 'all never'}", style="dim"))
     if settings := _settings(s):
         console.print(Text(f"  {', '.join(settings)}", style="dim"))
@@ -49,7 +76,7 @@ def _heading(console: Console, s: Scenario, variant: str) -> None:
 def _map(console: Console, title: str, drawn: PageMap) -> None:
     console.print()
     console.print(Text.assemble((title, "bold"), f": {drawn.title}"))
-    for row in draw(drawn.pages):
+    for row in draw(drawn.pages, drawn.first):
         console.print(Text("  " + row))
     for letter, meaning in drawn.legend:
         console.print(Text(f"    {letter}  {meaning}", style="dim"))
@@ -77,6 +104,8 @@ def _result(r: Run) -> list[str]:
         return ["the variant does not do what the scenario asks for"]
     if r.outcome != "returned":
         return [r.outcome]
+    if r.scenario.steps:
+        return []
     lines = [r.result]
     if r.errno:
         lines.append(f"errno {r.errno}")
@@ -103,8 +132,9 @@ def _groups(start: System, end: System) -> Iterator[tuple[str, Mapping[str, int]
     yield "", _statistics(start), _statistics(end)
     yield "", start.node_stat, end.node_stat
     yield "memcg ", _memcg(start), _memcg(end)
-    for mm, other in zip(start.mms, end.mms, strict=True):
-        yield f"{mm.name} ", _of_mm(mm._rss_stat, mm._pgtables_bytes), _of_mm(other._rss_stat, other._pgtables_bytes)
+    for number, mm in enumerate(end.mms):
+        old = start.mms[number] if number < len(start.mms) else None
+        yield f"{mm.name} ", {} if old is None else _of_mm(old._rss_stat, old._pgtables_bytes), _of_mm(mm._rss_stat, mm._pgtables_bytes)
 
 
 def _statistics(this: System) -> dict[str, int]:

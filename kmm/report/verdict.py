@@ -11,7 +11,7 @@ from rich.text import Text
 
 from kmm.judge.coverage import LineCoverage
 from kmm.judge.findings import CONTRACT, UNDETERMINED, Finding
-from kmm.judge.verdict import Counterexample, Excused, Relation, Side, Verdict
+from kmm.judge.verdict import LEFT_OUT, Counterexample, Excused, Relation, Side, Verdict
 from kmm.scenario.model import Scenario
 from kmm.scenario.toml import render
 
@@ -87,8 +87,11 @@ def _scope(console: Console, verdict: Verdict) -> None:
     for each in reached:
         head = f"  {each.name:<{width}}  {each.kind:<10}  {each.count:>9,}  "
         _wrapped(console, each.set, head)
-    if len(reached) < len(verdict.scope):
-        console.print(f"  {len(verdict.scope) - len(reached)} further families were not reached")
+    left_out = [each.name for each in verdict.scope if each.kind == LEFT_OUT]
+    if len(reached) + len(left_out) < len(verdict.scope):
+        console.print(f"  {len(verdict.scope) - len(reached) - len(left_out)} further families were not reached")
+    if left_out:
+        _wrapped(console, f"left out, since declared differences are about one table: {', '.join(left_out)}", "  ", "yellow")
     console.print(f"  {verdict.scenarios:,} distinct pairs judged")
 
 

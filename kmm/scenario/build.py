@@ -131,6 +131,7 @@ def _sysctl(t: Tunables) -> Sysctl:
         defrag=t.defrag,
         shrink_underused=t.shrink_underused,
         node_reclaim=t.node_reclaim,
+        pages_to_scan=8 * (1 << len(t.hugepages) + 1),
     )
     for order, mode in enumerate(t.hugepages, 2):
         if mode == "always":
@@ -166,21 +167,24 @@ class _Builder:
         self.memcg = MemCgroup("memcg")
 
     def address_spaces(self) -> MmStruct:
-        """Those of the processes, and those of the siblings that map the first one's pages; the first one's."""
+        """Those of the processes, then those of the siblings that map their pages; the first one's."""
         s = self.s
         spaces = s.address_spaces
         roots = [AnonVma("anon_vma" if n == OWNER else f"anon_vma{n}") for n in range(OWNER, OWNER + len(spaces))]
         made = [self._mm(n, process, root) for n, (process, root) in enumerate(zip(spaces, roots, strict=True), OWNER)]
-        maps = max(self.alphabet[c].mapped_by for c in set(s.pages) if c != GAP)
-        first = 1 + len(spaces)
-        siblings = [self._mm(n, spaces[0], AnonVma(f"anon_vma{n}", roots[0])) for n in range(first, first + maps)]
         for process, root, (mm, tables) in zip(spaces, roots, made, strict=True):
-            self._fill(process, root, mm, tables, siblings if mm.ident == OWNER else [])
+            self._fill(process, root, mm, tables, self._siblings(process, root))
         count_mapped(self.this)
         if s.memcg_room is not None:
             self.memcg._max = self.memcg._usage + s.memcg_room
         self._shadow()
         return made[0][0]
+
+    def _siblings(self, process: Process, root: AnonVma) -> list[tuple[MmStruct, _Tables]]:
+        """As many as the page that is mapped most often needs."""
+        maps = max((self.alphabet[c].mapped_by for c in set(self.s.pages_of(process)) if c != GAP), default=0)
+        first = OWNER + len(self.this.mms)
+        return [self._mm(n, process, AnonVma(f"anon_vma{n}", root)) for n in range(first, first + maps)]
 
     def _fill(self, process: Process, root: AnonVma, mm: MmStruct, tables: _Tables, siblings: list[tuple[MmStruct, _Tables]]) -> None:
         """Put the pages of a process where its map says."""

@@ -16,8 +16,8 @@ from kmm.mm.mm_types import MmStruct, VmAreaStruct
 from kmm.mm.mmap import mmap_read_unlock
 from kmm.mm.swap import lru_add_drain_all
 from kmm.scenario.build import World
-from kmm.scenario.errors import ScenarioError
 from kmm.scenario.checks import GAP
+from kmm.scenario.errors import StepError
 from kmm.scenario.model import Driver, DriverKind, Scenario
 from kmm.scenario.page import UNMAPPED, Kind
 
@@ -44,7 +44,7 @@ class Run:
     mmap_locked: bool | None = None
     events: tuple[str, ...] = ()
     steps: tuple[str, ...] = ()
-    impossible: ScenarioError | None = None
+    impossible: StepError | None = None
     applicable: bool = True
 
 
@@ -52,6 +52,9 @@ def drive(out: Run, driver: Driver) -> None:
     """Do what the driver says, and leave in ``out`` what came of it."""
     if driver.kind is DriverKind.DIRECT:
         _attempt(out, driver)
+        return
+    if driver.kind is DriverKind.STEPS:
+        _do_steps(out)
         return
     _visit_table(out, driver)
     collapsed = out.result == ScanResult.SCAN_SUCCEED.name
@@ -65,6 +68,16 @@ def drive(out: Run, driver: Driver) -> None:
             text = f"pass {number} fills {filled} holes that the pass before left, and nobody has touched the memory meanwhile"
             out.world.system.machine.report("FIXPOINT", text)
         collapsed = collapsed or out.result == ScanResult.SCAN_SUCCEED.name
+
+
+def _do_steps(out: Run) -> None:
+    from kmm.scenario.steps import Steps
+
+    steps = Steps(out.world)
+    try:
+        steps.perform(out.scenario.steps)
+    finally:
+        out.steps = tuple(steps.outcomes)
 
 
 def _occupied(out: Run) -> int:

@@ -30,6 +30,21 @@ class ScenarioError(BadInputError):
         return ScenarioError(self.problem, self.remedy, self.where or where)
 
 
+class StepError(ScenarioError):
+    """A step of a scenario that cannot happen when its turn comes.
+
+    :param number: of the step, from 1
+    """
+
+    def __init__(self, problem: str, remedy: str, where: str = "", number: int = 0) -> None:
+        super().__init__(problem, remedy, where)
+        self.number = number
+
+    def at(self, where: str) -> StepError:
+        """The same error with a place, unless it has one."""
+        return StepError(self.problem, self.remedy, self.where or where, self.number)
+
+
 def require(good: bool, problem: str, remedy: str) -> None:
     """Raise :class:`ScenarioError` unless ``good``."""
     if not good:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from kmm.kernel.barrier import rcu_grace_period
 from kmm.kernel.stop import WouldBlock
 from kmm.kernel.task import Task
-from kmm.mm import madvise, sysfs
+from kmm.mm import one_table, sysfs
+from kmm.mm.gup import pin_user_page
 from kmm.scenario.build import World
 from kmm.scenario.model import Event
 from kmm.scenario.place import OWNER_CPU
@@ -49,19 +50,19 @@ class Events:
             case "sysfs":
                 return sysfs.sysfs_write(event.name, event.value) or "done"
             case "munmap":
-                done = madvise.munmap(mm)
+                done = one_table.munmap(mm)
             case "replace_vma":
-                done = madvise.munmap(mm, replacement_flags=self.world.vma._vm_flags, first=max(page, 0))
+                done = one_table.munmap(mm, replacement_flags=self.world.vma._vm_flags, first=max(page, 0))
             case "free_table":
-                done = madvise.madvise_dontneed_table(mm)
+                done = one_table.madvise_dontneed_table(mm)
             case "zap":
-                done = madvise.madvise_dontneed_page(mm, page)
+                done = one_table.madvise_dontneed_page(mm, page)
             case "pin":
-                done = madvise.pin_user_page(mm, page)
+                done = pin_user_page(mm, self.world.system.base + page * self.world.system.machine.page_size)
             case "prctl":
-                madvise.prctl_thp_disable(mm, except_advised=event.value == "except_advised")
+                one_table.prctl_thp_disable(mm, except_advised=event.value == "except_advised")
                 done = True
             case _:
-                madvise.mmput(mm)
+                one_table.mmput(mm)
                 done = True
         return "done" if done else "nothing"

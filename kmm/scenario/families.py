@@ -17,12 +17,14 @@ class Family:
     :param kind: ``exhaustive``, ``covering`` or ``sampled``
     :param set: the set in one sentence
     :param scenarios: makes them anew, always in the same order
+    :param steps: the scenarios have steps
     """
 
     name: str
     kind: str
     set: str
     scenarios: Callable[[], Iterator[Scenario]]
+    steps: bool = False
 
 
 def hypothesis_family(geometry: Geometry, count: int, seed: int) -> Family:
@@ -35,6 +37,20 @@ def hypothesis_family(geometry: Geometry, count: int, seed: int) -> Family:
 
     text = f"{count} scenarios of {geometry.ptes} PTEs drawn by Hypothesis with seed {seed}"
     return Family(f"Hypothesis, {geometry.ptes} PTEs", "sampled", text, scenarios)
+
+
+def systems_family(count: int, seed: int) -> Family:
+    """``count`` distinct scenarios with steps that Hypothesis draws."""
+
+    def scenarios() -> Iterator[Scenario]:
+        from kmm.scenario.strategies import generate_systems
+
+        return iter(generate_systems(None, count, seed))
+
+    text = (
+        f"{count} scenarios with one to eight steps, up to three ranges of 8 or 16 PTEs and up to three processes, drawn with seed {seed}"
+    )
+    return Family("Hypothesis, systems", "sampled", text, scenarios, steps=True)
 
 
 def distinct(scenarios: Iterable[Scenario]) -> Iterator[Scenario]:

@@ -283,14 +283,17 @@ class Event:
             require(named, "pin and zap name a page, replace_vma may, no other event does", "add or drop page")
 
 
-FAILURE_KINDS = ("alloc", "charge", "migration_again", "poison", "swapin_error", "swapin_retry")
+BY_COUNT = ("alloc", "charge")
+OF_STEPS = ("cc", "slot", "swap_slots")
+FAILURE_KINDS = ("alloc", "cc", "charge", "migration_again", "poison", "slot", "swap_slots", "swapin_error", "swapin_retry")
 
 
 @attrs.frozen(kw_only=True)
 class Failure:
     """One injected failure.
 
-    :param kind: ``alloc`` or ``charge`` (the ``nth`` one fails), ``poison`` (reading ``page`` hits a memory error),
+    :param kind: ``alloc`` or ``charge`` (the ``nth`` one fails), among steps also ``cc`` (the structure of a MADV_COLLAPSE),
+        ``slot`` (khugepaged's of an address space) and ``swap_slots`` (of a folio that is swapped out); ``poison`` (reading ``page`` hits a memory error),
         ``swapin_error`` or ``swapin_retry`` (of ``page``), ``migration_again`` (after the migration of ``page`` was waited for, it
         is being migrated once more)
     """
@@ -301,8 +304,8 @@ class Failure:
 
     def __attrs_post_init__(self) -> None:
         require(self.kind in FAILURE_KINDS, f'"{self.kind}" is not a failure', "use " + ", ".join(FAILURE_KINDS))
-        by_count = self.kind in ("alloc", "charge")
-        require(by_count == (self.page is None), "alloc and charge fail by count, the others at a page", "add or drop page")
+        by_count = self.kind in (*BY_COUNT, *OF_STEPS)
+        require(by_count == (self.page is None), f"{self.kind} fails {'by count' if by_count else 'at a page'}", "add or drop page")
         require(1 <= self.nth <= 999, f"nth = {self.nth} is out of range", "use 1 to 999")
 
 

@@ -257,6 +257,9 @@ class Placing:
             sub._flags = PG_anon_exclusive
         if new:
             self._folio_state(folio, index, page)
+        if page.lazyfree and not page.dirty:
+            for mm in (self.mm, *self.siblings[: page.mapped_by]):
+                self.this.lazyfree[mm.ident, index] = sub._contents
         pte = pfn_pte(sub.pfn, pgprot_t(bits))
         for entries in self.others[: page.mapped_by]:
             entries[index - self.origin] = pte_t(pte & ~0x2)

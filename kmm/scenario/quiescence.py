@@ -29,6 +29,7 @@ from kmm.mm.pte import (
 )
 from kmm.mm.system import System
 from kmm.scenario.build import World
+from kmm.scenario.mm_slots import check_mm_slots
 from kmm.scenario.place import SIGBUS, SIGSEGV
 
 
@@ -40,6 +41,7 @@ def check_quiescence(world: World) -> None:
     tlb(this)
     conservation(this, mapped)
     transparency(this)
+    check_mm_slots(this)
 
 
 def table_of(this: System, mm: MmStruct, number: int = 0) -> PtePage | Page | None:
@@ -93,7 +95,7 @@ def _map_range(table: PtePage | Page | None, pmd: pmd_t, count: dict[int, int]) 
 def refcount(this: System, world: World) -> None:
     """REFCOUNT: references are mappings, swap cache, LRU and mlock batches, migrations and known pins; nobody keeps a folio lock."""
     batched: dict[int, int] = dict.fromkeys(this.migrating, 1)
-    for batch in this.lru_add:
+    for batch in (*this.lru_add, *this.lru_lazyfree):
         for folio in batch:
             batched[folio.pfn] = batched.get(folio.pfn, 0) + 1
     for mlocks in this.mlock_fbatch:
@@ -259,8 +261,10 @@ def _mm_counters(this: System, mm: MmStruct) -> None:
 
 def _orphan(this: System, mm: MmStruct, pte: pte_t) -> None:
     """A migration entry stands for a page that is still being migrated."""
-    if is_migration_entry(pte) and swp_entry_pfn(pte) not in this.migrating:
-        folio = this.mem_map[swp_entry_pfn(pte)].folio
+    if not is_migration_entry(pte):
+        return
+    folio = this.mem_map[swp_entry_pfn(pte)].folio
+    if folio.pfn not in this.migrating:
         this.machine.report("CONSERVATION", f"{mm.name} has a migration entry for {folio.label}, which nobody migrates any more")
 
 
@@ -350,7 +354,10 @@ def _swapped(this: System, offset: int) -> int | str:
     slot = this.swap.get(offset)
     if slot is None:
         return f"refers to swap slot {offset}, which is free"
-    return slot.contents if slot.folio is None else slot.folio.pages[0]._contents
+    if slot.folio is None:
+        return slot.contents
+    page = slot.folio.pages[offset - slot.folio._swap]
+    return f"leads to {page.name}, which {page.freed_by} freed" if page.freed_by else page._contents
 
 
 def first(reports: list[Report], order: tuple[str, ...]) -> Report | None:

@@ -6,6 +6,7 @@ import re
 import sys
 import traceback
 from types import TracebackType
+from typing import Final
 
 from kmm.kernel.locks import at_quiescence
 from kmm.kernel.record import Recorder
@@ -13,11 +14,15 @@ from kmm.kernel.stop import Label, NotApplicable, Stop
 from kmm.mm.variant import Variant
 from kmm.scenario.build import build
 from kmm.scenario.drive import Run, drive
+from kmm.scenario.errors import StepError
 from kmm.scenario.events import Events
 from kmm.scenario.model import Scenario
 from kmm.scenario.quiescence import check_quiescence
 
-__all__ = ["Run", "run"]
+__all__ = ["IMPOSSIBLE", "Run", "run"]
+
+IMPOSSIBLE: Final = "impossible: "
+"""Begins the outcome of a run with a step that cannot happen."""
 
 
 def run(scenario: Scenario, variant: Variant, *, record: bool = False, budget_factor: int = 1) -> Run:
@@ -42,6 +47,9 @@ def run(scenario: Scenario, variant: Variant, *, record: bool = False, budget_fa
             raise
         except NotApplicable:
             out.applicable = False
+        except StepError as error:
+            out.impossible = error
+            out.outcome = f"{IMPOSSIBLE}{error.problem}"
         except Stop as stop:
             out.outcome = str(stop)
         except BaseException as error:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from kmm.scenario.families import Family, hypothesis_family
+from kmm.scenario.families import Family, hypothesis_family, systems_family
 from kmm.scenario.model import Geometry
 from kmm.scenario.small_scope import full_families, quick_families
+from kmm.scenario.small_systems import system_families
 
 _SAMPLES: Final = {"quick": 500, "full": 5000}
+_SYSTEMS: Final = {"quick": 500, "full": 5000}
 SCOPES: Final = tuple(_SAMPLES)
 
 
@@ -19,4 +21,4 @@ def generated(scope: str, seed: int) -> list[Family]:
     :param seed: of what is sampled
     """
     small = full_families(seed) if scope == "full" else quick_families(seed)
-    return [*small, hypothesis_family(Geometry(), _SAMPLES[scope], seed)]
+    return [*small, *system_families(), hypothesis_family(Geometry(), _SAMPLES[scope], seed), systems_family(_SYSTEMS[scope], seed)]

@@ -253,6 +253,17 @@ def _halves() -> Iterator[Scenario]:
         yield _scenario(pages, KHUGEPAGED, limits, flags=flags, events=tuple(attrs.evolve(event, before=before) for event in some))
 
 
+_FEW_PRESENT: Final = ("........", "wwwwwwww", "zw.z.w..", "vaaaaaaa")
+
+
+def _few_present() -> Iterator[Scenario]:
+    zaps = ((), *((Event(op="zap", before=point, page=0),) for point in POINTS))
+    only_pmd = attrs.evolve(_DEFAULT.with_orders(EIGHT, 3), max_ptes_swap=7)
+    for pages, driver, none, events, vmemmap in product(_FEW_PRESENT, (KHUGEPAGED, MADVISE), (0, 7), zaps, (True, False)):
+        limits = attrs.evolve(only_pmd, max_ptes_none=none)
+        yield _scenario(pages, driver, limits, config=Config(sparsemem_vmemmap=vmemmap), events=events)
+
+
 _QUADS: Final = ("aaaa", "....", "a...", "oooo", "2222", "ssaa", "waaa")
 
 
@@ -366,6 +377,12 @@ def _common() -> tuple[Family, ...]:
             "migration of no page or of page 0, 1 or 5 beginning once more after it was waited for, in the maps Maaaaaaa MMaaaMaa aDaaaMaw "
             f"MMMMMMMM, under khugepaged, MADV_COLLAPSE and {len(DRIVERS) - 2} direct attempts",
             _migrations,
+        ),
+        _family(
+            "few pages present",
+            f"the maps {' '.join(_FEW_PRESENT)} with PMD order only, max_ptes_none 0 and 7, with and without a vmemmap, without an event "
+            "and with page 0 zapped before each sleeping point, under khugepaged and MADV_COLLAPSE",
+            _few_present,
         ),
         _family("counts", f"every direct attempt with referenced 0, 1 and 8 and unmapped 0 and 1 in {maps}", _counted),
         _family(

@@ -45,7 +45,8 @@ STEP_OPS: Final[dict[str, tuple[Takes, str]]] = {
     "split": (Takes.RANGE, "the large folios that map the pages are split"),
     "shrink": (Takes.NOTHING, "the shrinker splits what waits on the deferred-split queue"),
     "drain": (Takes.NOTHING, "every CPU's LRU batches are drained"),
-    "sysfs": (Takes.NAME | Takes.VALUE, "the administrator writes a file"),
+    "sysfs": (Takes.NAME | Takes.VALUE, "the administrator writes a file under `transparent_hugepage/`"),
+    "cgroup": (Takes.NAME | Takes.VALUE, "the administrator writes a file of the cgroup, such as `memory.max`"),
 }
 """Each operation: what it says, and what it does."""
 
@@ -63,8 +64,8 @@ class Step:
     :param page: index of the first page
     :param length: number of pages
     :param to: index of the page to which ``mremap`` moves the first one
-    :param name: ``sysfs``: the file, relative to ``transparent_hugepage/``
-    :param value: ``sysfs``: the new text; ``madvise``, ``prctl``, ``mprotect``, ``mmap``: see the operation
+    :param name: ``sysfs``: the file, relative to ``transparent_hugepage/``; ``cgroup``: the file
+    :param value: ``sysfs``, ``cgroup``: the new text; ``madvise``, ``prctl``, ``mprotect``, ``mmap``: see the operation
     """
 
     op: str

@@ -8,11 +8,12 @@ the candidate.
 from __future__ import annotations
 
 from kmm.scenario.strategies.disturbances import events, failures
-from kmm.scenario.strategies.generation import generate
+from kmm.scenario.strategies.generation import generate, generate_systems
 from kmm.scenario.strategies.memory import vmas
 from kmm.scenario.strategies.pages import page_maps, page_states
 from kmm.scenario.strategies.scenarios import GEOMETRIES, scenarios
 from kmm.scenario.strategies.settings import configs, drivers, tunables
+from kmm.scenario.strategies.systems import systems
 
 __all__ = [
     "GEOMETRIES",
@@ -21,9 +22,11 @@ __all__ = [
     "events",
     "failures",
     "generate",
+    "generate_systems",
     "page_maps",
     "page_states",
     "scenarios",
+    "systems",
     "tunables",
     "vmas",
 ]

@@ -71,5 +71,6 @@ def pages_in(geometry: Geometry, at: Sequence[int] | None) -> Sequence[int]:
 
 
 def need_kinds(kinds: Sequence[DriverKind]) -> None:
-    good = len(kinds) > 0 and all(isinstance(kind, DriverKind) and kind is not DriverKind.STEPS for kind in kinds)
+    good = len(kinds) > 0 and all(isinstance(kind, DriverKind) for kind in kinds)
+    good = good and DriverKind.STEPS not in kinds
     need(good, f"kinds = {kinds!r} are not kinds of driver", "give one or more DriverKind, but STEPS")

@@ -18,6 +18,7 @@ from kmm.scenario.model import (
 )
 from kmm.scenario.strategies.draw import need, need_geometry
 from kmm.scenario.strategies.scenarios import scenarios
+from kmm.scenario.strategies.systems import systems
 from kmm.scenario.toml import canonical_bytes
 
 _BATCH: Final = 100
@@ -32,6 +33,21 @@ def generate(geometry: Geometry, count: int, seed: int) -> list[Scenario]:
     :raises ScenarioError: there are not that many
     """
     need_geometry(geometry)
+    return _distinct(scenarios(geometry), count, seed)
+
+
+def generate_systems(geometry: Geometry | None, count: int, seed: int) -> list[Scenario]:
+    """Distinct scenarios with steps, the same for the same arguments in every process.
+
+    :param geometry: of one range; ``None``: 8 or 16 PTEs
+    :param count: how many
+    :param seed: any integer
+    :raises ScenarioError: there are not that many
+    """
+    return _distinct(systems(geometry), count, seed)
+
+
+def _distinct(strategy: st.SearchStrategy[Scenario], count: int, seed: int) -> list[Scenario]:
     need(isinstance(count, int), f"count is {count!r}", "give a whole number")
     need(count >= 0, f"count = {count} is negative", "give 0 or more")
     need(isinstance(seed, int), f"seed is {seed!r}", "give a whole number")
@@ -40,7 +56,7 @@ def generate(geometry: Geometry, count: int, seed: int) -> list[Scenario]:
     with _private_storage():
         while len(found) < count and idle < _IDLE_BATCHES:
             before = len(found)
-            for each in _batch(scenarios(geometry), f"{seed}:{batch}"):
+            for each in _batch(strategy, f"{seed}:{batch}"):
                 found.setdefault(canonical_bytes(each), each)
             batch += 1
             idle = idle + 1 if len(found) == before else 0

@@ -1,0 +1,36 @@
+"""A step that cannot happen is an error in the scenario, and is told before anything is judged."""
+
+from __future__ import annotations
+
+import os
+
+from kmm.judge.pool import Beat, Skip, guarded
+from kmm.judge.variants import LoadedVariant
+from kmm.scenario.errors import StepError
+from kmm.scenario.files import MAX_BYTES_MANY, read_text
+from kmm.scenario.lines import line_of
+from kmm.scenario.model import Scenario
+from kmm.scenario.run import run
+
+
+def need_possible(s: Scenario, loaded: LoadedVariant, path: str | os.PathLike[str], number: int | None = None) -> None:
+    """Raise for a step that cannot happen with this variant.
+
+    :param path: the scenario's file, for the place of the step
+    :param number: which ``[[scenario]]`` of the file it is, from 0
+    :raises StepError: with file and line
+    """
+    if not s.steps:
+        return
+
+    def work(_task: None, skip: Skip, beat: Beat) -> StepError | None:
+        if 0 in skip:
+            return None
+        beat(0)
+        return run(s, loaded.variant).impossible
+
+    error = guarded(work).value
+    if error is not None:
+        own = () if number is None else ("scenario", number)
+        line = line_of(read_text(path, MAX_BYTES_MANY), (*own, "step", error.number - 1))
+        raise StepError(error.problem, error.remedy, f"{os.fspath(path)}:{line}", error.number)

@@ -1,0 +1,42 @@
+"""The end of an address space (kernel/fork.c, mm/mmap.c)."""
+
+from __future__ import annotations
+
+from kmm.kernel import current
+from kmm.kernel.access import ONCE
+from kmm.mm.khugepaged.enter import khugepaged_exit
+from kmm.mm.mm_types import MmStruct
+from kmm.mm.mmap import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
+from kmm.mm.munmap import forget_pages, free_pgtables
+from kmm.mm.sched_mm import mmdrop
+from kmm.mm.vma import vma_unlink, vmas_of
+from kmm.mm.zap import zap_page_range
+
+
+def exit_mm(mm: MmStruct) -> None:
+    """The last user goes: khugepaged lets go, everything is unmapped, tables are freed. May sleep.
+
+    :param mm: ``struct mm_struct *``
+    :source: mm/mmap.c, v6.18
+    """
+    current.machine.write(mm, MmStruct.mm_users, 0, ONCE)
+    khugepaged_exit(mm)
+    exit_mmap(mm)
+    mmdrop(mm)
+
+
+def exit_mmap(mm: MmStruct) -> None:
+    """Tear an address space down. Nobody can use it any more, but khugepaged may look at it."""
+    mmap_read_lock(mm)
+    vmas = vmas_of(mm)
+    start, end = (vmas[0].vm_start, vmas[-1].vm_end) if vmas else (0, 0)
+    for vma in vmas:
+        zap_page_range(vma, vma.vm_start, vma.vm_end, drop_markers=True)
+    mmap_read_unlock(mm)
+    mmap_write_lock(mm)
+    for vma in vmas:
+        vma_unlink(mm, vma, "exit_mmap")
+    if vmas:
+        free_pgtables(mm, start, end)
+        forget_pages(mm, start, end)
+    mmap_write_unlock(mm)

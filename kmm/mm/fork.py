@@ -1,0 +1,166 @@
+"""fork: a second address space with the same pages (kernel/fork.c, mm/memory.c, mm/huge_memory.c)."""
+
+from __future__ import annotations
+
+from kmm.kernel import current
+from kmm.kernel.access import PLAIN
+from kmm.kernel.locks import down_write, spin_lock, spin_unlock, up_write
+from kmm.mm import system
+from kmm.mm.exit import exit_mm
+from kmm.mm.fork_huge import copy_huge_pmd
+from kmm.mm.fork_ptes import copy_one, prealloc
+from kmm.mm.geometry import HPAGE_PMD_MASK, HPAGE_PMD_SIZE, PAGE_SIZE
+from kmm.mm.khugepaged.enter import khugepaged_fork
+from kmm.mm.mm_types import (
+    MMF_VM_HUGEPAGE,
+    VM_DONTCOPY,
+    VM_LOCKED,
+    VM_LOCKONFAULT,
+    VM_UFFD_MISSING,
+    VM_UFFD_WP,
+    AnonVma,
+    MmStruct,
+    VmAreaStruct,
+)
+from kmm.mm.mmap import mmap_write_lock, mmap_write_unlock, vma_start_write
+from kmm.mm.mmu_notifier import MmuNotifierRange, mmu_notifier_invalidate_range_end, mmu_notifier_invalidate_range_start
+from kmm.mm.pgalloc import pmd_alloc, pte_alloc
+from kmm.mm.pgtable import (
+    PmdPage,
+    PmdSlot,
+    flush_tlb_range,
+    pmd_offset,
+    pmdp_get,
+    pte_lockptr,
+    pte_offset_map_lock,
+    pte_offset_map_ro_nolock,
+    pte_unmap,
+    pte_unmap_unlock,
+)
+from kmm.mm.pte import is_pmd_migration_entry, pmd_none, pmd_trans_huge
+from kmm.mm.rmap import page_number
+
+
+def dup_mm(oldmm: MmStruct, ident: int) -> str:
+    """Fork an address space. May sleep.
+
+    :param oldmm: ``struct mm_struct *``: the parent's
+    :param ident: number of the child
+    :returns: empty, or ``ENOMEM``: the child is torn down again
+    :source: kernel/fork.c, v6.18
+    """
+    this = system.this
+    mm = MmStruct(ident, oldmm.memcg)
+    nothing: list[PmdPage | None] = [None] * len(oldmm.pmds)
+    current.machine.write(mm, MmStruct.flags, oldmm.flags & ~MMF_VM_HUGEPAGE, PLAIN)
+    current.machine.write(mm, MmStruct.pmds, nothing, PLAIN)
+    this.mms.append(mm)
+    error = dup_mmap(mm, oldmm)
+    if error:
+        exit_mm(mm)
+    return error
+
+
+def dup_mmap(mm: MmStruct, oldmm: MmStruct) -> str:
+    """Copy VMAs and page tables under both mmap locks, then let nobody write through an old translation."""
+    mmap_write_lock(oldmm)
+    down_write(mm.mmap_lock)
+    khugepaged_fork(mm, oldmm)
+    error = ""
+    for vma in oldmm.vmas:
+        vma_start_write(vma)
+        if vma.vm_flags & VM_DONTCOPY:
+            continue
+        new = _dup_vma(mm, vma)
+        current.machine.write(mm, MmStruct.vmas, (*mm.vmas, new), PLAIN)
+        _remember(new, oldmm)
+        if vma.anon_vma is not None and (error := copy_page_range(new, vma)):
+            break
+    for vma in oldmm.vmas:
+        flush_tlb_range(vma, vma.vm_start, vma.vm_end)
+    up_write(mm.mmap_lock)
+    mmap_write_unlock(oldmm)
+    return error
+
+
+def _dup_vma(mm: MmStruct, vma: VmAreaStruct) -> VmAreaStruct:
+    """``vm_area_dup`` and ``anon_vma_fork``: the child's pages hang on an anon_vma of its own, with the parent's root."""
+    flags = vma.vm_flags & ~(VM_LOCKED | VM_LOCKONFAULT | VM_UFFD_MISSING | VM_UFFD_WP)
+    anon_vma = vma.anon_vma
+    if anon_vma is not None:
+        anon_vma = AnonVma(f"anon_vma{mm.ident}", anon_vma.root, anon_vma)
+    return VmAreaStruct(mm, vma.vm_start, vma.vm_end, flags, anon_vma, vma.vm_pgoff)
+
+
+def _remember(new: VmAreaStruct, oldmm: MmStruct) -> None:
+    """The child reads what its parent does."""
+    this, ident = system.this, new.vm_mm.ident
+    for index in range(page_number(new.vm_start), page_number(new.vm_end)):
+        for memory in (this.shadow, this.lazyfree):
+            if (oldmm.ident, index) in memory:
+                memory[ident, index] = memory[oldmm.ident, index]
+
+
+def copy_page_range(new: VmAreaStruct, vma: VmAreaStruct) -> str:
+    """Copy the entries of a VMA, table by table. May sleep.
+
+    :param new: the child's VMA
+    :returns: empty, or ``ENOMEM``
+    :source: mm/memory.c, v6.18
+    """
+    window = MmuNotifierRange(vma.vm_mm, vma.vm_start, vma.vm_end)
+    mmu_notifier_invalidate_range_start(window)
+    address, error = vma.vm_start, ""
+    while address < vma.vm_end and not error:
+        end = min((address & HPAGE_PMD_MASK()) + HPAGE_PMD_SIZE(), vma.vm_end)
+        pmd = pmd_offset(vma.vm_mm, address)
+        if pmd is not None and not pmd_none(pmdp_get(pmd)):
+            error = copy_pmd(new, vma, pmd, address, end)
+        address = end
+    mmu_notifier_invalidate_range_end(window)
+    return error
+
+
+def copy_pmd(new: VmAreaStruct, vma: VmAreaStruct, pmd: PmdSlot, address: int, end: int) -> str:
+    """One PMD entry: a huge one as it is, unless its page is pinned; else the entries of its table."""
+    child = pmd_alloc(new.vm_mm, address)
+    value = pmdp_get(pmd)
+    if (pmd_trans_huge(value) or is_pmd_migration_entry(value)) and copy_huge_pmd(new, vma, child, pmd, address):
+        return ""
+    pte_alloc(new.vm_mm, child, address)
+    return copy_pte_range(new, vma, child, pmd, address, end)
+
+
+def copy_pte_range(new: VmAreaStruct, vma: VmAreaStruct, child: PmdSlot, pmd: PmdSlot, address: int, end: int) -> str:
+    """The entries of one table, under the locks of both."""
+    dst, dst_ptl = pte_offset_map_lock(new.vm_mm, child, address)
+    src, _ = pte_offset_map_ro_nolock(vma.vm_mm, pmd, address)
+    assert dst is not None
+    assert src is not None
+    src_ptl = pte_lockptr(vma.vm_mm, src.table)
+    spin_lock(src_ptl)
+    nr = (end - address) // PAGE_SIZE()
+    pinned = [i for i in range(nr) if not copy_one(new, vma, dst + i, src + i, address + i * PAGE_SIZE(), None)]
+    spin_unlock(src_ptl)
+    pte_unmap(src)
+    pte_unmap_unlock(dst, dst_ptl)
+    done = all(copy_pinned(new, vma, child, pmd, address + i * PAGE_SIZE()) for i in pinned)
+    return "" if done else "ENOMEM"
+
+
+def copy_pinned(new: VmAreaStruct, vma: VmAreaStruct, child: PmdSlot, pmd: PmdSlot, address: int) -> bool:
+    """A page that may be pinned gets its copy at once, allocated without the locks; false: there is no memory for it."""
+    folio = prealloc(new, address)
+    if folio is None:
+        return False
+    dst, dst_ptl = pte_offset_map_lock(new.vm_mm, child, address)
+    src, _ = pte_offset_map_ro_nolock(vma.vm_mm, pmd, address)
+    assert dst is not None
+    assert src is not None
+    src_ptl = pte_lockptr(vma.vm_mm, src.table)
+    spin_lock(src_ptl)
+    copy_one(new, vma, dst, src, address, folio)
+    spin_unlock(src_ptl)
+    pte_unmap(src)
+    pte_unmap_unlock(dst, dst_ptl)
+    return True

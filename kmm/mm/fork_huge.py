@@ -1,0 +1,72 @@
+"""fork: one huge entry (mm/huge_memory.c)."""
+
+from __future__ import annotations
+
+from kmm.kernel.locks import spin_lock, spin_unlock
+from kmm.mm.folio import ClearPageAnonExclusive, PageAnonExclusive, folio_get, page_folio
+from kmm.mm.geometry import HPAGE_PMD_NR
+from kmm.mm.mm_types import MM_ANONPAGES, VmAreaStruct
+from kmm.mm.pgalloc import pte_alloc_one, pte_free
+from kmm.mm.pgtable import PmdSlot, mm_inc_nr_ptes, pgtable_trans_huge_deposit, pmd_lock, pmd_lockptr, pmdp_get, set_pmd
+from kmm.mm.pgtable_generic import set_pmd_at
+from kmm.mm.pte import (
+    is_huge_zero_pmd,
+    is_pmd_migration_entry,
+    make_pmd_migration_entry,
+    pmd_migration_has,
+    pmd_mkold,
+    pmd_pfn,
+    pmd_t,
+)
+from kmm.mm.rmap_large import folio_add_anon_rmap_pmd, folio_maybe_dma_pinned
+from kmm.mm.split_pmd import split_huge_pmd
+from kmm.mm.system import page_at
+from kmm.mm.vmstat import add_mm_counter
+
+_WRITE = 0x2
+_UFFD_WP = 0x400
+
+
+def copy_huge_pmd(new: VmAreaStruct, vma: VmAreaStruct, child: PmdSlot, pmd: PmdSlot, address: int) -> bool:
+    """Let the child map the same huge page, with a deposited table of its own. May sleep.
+
+    :returns: false: the page may be pinned, and the parent's entry is a table now
+    :source: mm/huge_memory.c, v6.18
+    """
+    pgtable = pte_alloc_one(new.vm_mm, address)
+    dst_ptl = pmd_lock(new.vm_mm, child)
+    src_ptl = pmd_lockptr(vma.vm_mm, pmd)
+    spin_lock(src_ptl)
+    value = pmdp_get(pmd)
+    shared = _share_huge(new, pmd, address, value)
+    if shared is not None:
+        pgtable_trans_huge_deposit(new.vm_mm, child, pgtable)
+        mm_inc_nr_ptes(new.vm_mm)
+        set_pmd_at(new.vm_mm, address, child, shared)
+    spin_unlock(src_ptl)
+    spin_unlock(dst_ptl)
+    if shared is None:
+        pte_free(new.vm_mm, pgtable)
+        split_huge_pmd(vma, pmd, address)
+    return shared is not None
+
+
+def _share_huge(new: VmAreaStruct, pmd: PmdSlot, address: int, value: pmd_t) -> pmd_t | None:
+    """The child's entry, after the parent's was changed; ``None``: the page may be pinned."""
+    if is_pmd_migration_entry(value):
+        kept = [bit for bit in ("young", "dirty", "soft_dirty", "uffd_wp") if pmd_migration_has(value, bit)]
+        set_pmd(pmd, make_pmd_migration_entry(pmd_pfn(value), *kept))
+        add_mm_counter(new.vm_mm, MM_ANONPAGES, HPAGE_PMD_NR())
+        return make_pmd_migration_entry(pmd_pfn(value), *[bit for bit in kept if bit != "uffd_wp"])
+    if not is_huge_zero_pmd(value):
+        page = page_at(pmd_pfn(value))
+        folio = page_folio(page)
+        if PageAnonExclusive(page) and folio_maybe_dma_pinned(folio):
+            return None
+        folio_get(folio)
+        ClearPageAnonExclusive(page)
+        folio_add_anon_rmap_pmd(folio, new, exclusive=False)
+        add_mm_counter(new.vm_mm, MM_ANONPAGES, HPAGE_PMD_NR())
+    if value & _WRITE:
+        set_pmd(pmd, pmd_t(value & ~_WRITE))
+    return pmd_t(pmd_mkold(value) & ~_WRITE & ~_UFFD_WP)

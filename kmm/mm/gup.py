@@ -1,0 +1,48 @@
+"""Long-lived references to a user's pages (mm/gup.c)."""
+
+from __future__ import annotations
+
+from kmm.mm import system
+from kmm.mm.folio import Folio, folio_get, page_folio
+from kmm.mm.memory import pte_page, vm_normal_page
+from kmm.mm.mm_types import MmStruct
+from kmm.mm.page_alloc import folio_put
+from kmm.mm.pgtable import PtePtr, pmd_offset, pmd_pgtable, pmdp_get, pte_index, ptep_get
+from kmm.mm.pte import HUGE_ZERO_PFN, pmd_none, pmd_pfn, pmd_present, pmd_trans_huge, pte_present
+from kmm.mm.system import page_at
+from kmm.mm.vma import vma_at
+
+
+def mapped_folio(mm: MmStruct, address: int) -> Folio | None:
+    """The folio that is mapped at an address; ``None`` where none is."""
+    vma = vma_at(mm, address)
+    pmd = pmd_offset(mm, address)
+    if vma is None or pmd is None or pmd_none(pmdp_get(pmd)) or not pmd_present(pmdp_get(pmd)):
+        return None
+    value = pmdp_get(pmd)
+    if pmd_trans_huge(value):
+        return None if pmd_pfn(value) == HUGE_ZERO_PFN else page_folio(page_at(pmd_pfn(value)))
+    pte = ptep_get(PtePtr(pmd_pgtable(value), pte_index(address)))
+    if not pte_present(pte) or vm_normal_page(vma, address, pte) is None:
+        return None
+    return page_folio(pte_page(pte))
+
+
+def pin_user_page(mm: MmStruct, address: int) -> bool:
+    """Take a long-lived reference to the folio that is mapped at an address; false when none is."""
+    folio = mapped_folio(mm, address)
+    if folio is None:
+        return False
+    folio_get(folio)
+    system.this.pins[folio.pfn] = system.this.pins.get(folio.pfn, 0) + 1
+    return True
+
+
+def unpin_user_page(mm: MmStruct, address: int) -> bool:
+    """Give such a reference back; false when nobody has one to the folio that is mapped at the address."""
+    folio = mapped_folio(mm, address)
+    if folio is None or not system.this.pins.get(folio.pfn):
+        return False
+    system.this.pins[folio.pfn] -= 1
+    folio_put(folio)
+    return True

@@ -1,0 +1,130 @@
+"""The VMAs of an address space: finding, splitting, merging (mm/vma.c). ``mm.vmas`` stands for the maple tree."""
+
+from __future__ import annotations
+
+from kmm.kernel import current
+from kmm.kernel.access import PLAIN
+from kmm.kernel.locks import lockdep_assert_held
+from kmm.mm.geometry import HPAGE_PMD_MASK, PAGE_SIZE
+from kmm.mm.mm_types import VM_EXEC, VM_READ, VM_WRITE, AnonVma, MmStruct, VmAreaStruct
+from kmm.mm.mmap import vma_start_write
+from kmm.mm.pte import vm_get_page_prot
+from kmm.mm.split_pmd import split_huge_pmd_address
+
+
+def vmas_of(mm: MmStruct) -> tuple[VmAreaStruct, ...]:
+    """All of them, by address."""
+    return current.machine.read(mm, MmStruct.vmas, PLAIN)
+
+
+def vma_at(mm: MmStruct, address: int) -> VmAreaStruct | None:
+    """The VMA that an address lies in."""
+    return next((vma for vma in vmas_of(mm) if vma.vm_start <= address < vma.vm_end), None)
+
+
+def vmas_in(mm: MmStruct, start: int, end: int) -> list[VmAreaStruct]:
+    """The VMAs of which a part lies in [start, end) bytes."""
+    return [vma for vma in vmas_of(mm) if vma.vm_start < end and start < vma.vm_end]
+
+
+def vma_link(mm: MmStruct, new: VmAreaStruct) -> None:
+    """Put a VMA into the tree. The mmap lock is held for writing."""
+    lockdep_assert_held(mm.mmap_lock, "write")
+    vmas = sorted((*vmas_of(mm), new), key=lambda vma: vma.vm_start)
+    current.machine.write(mm, MmStruct.vmas, tuple(vmas), PLAIN)
+
+
+def vma_unlink(mm: MmStruct, vma: VmAreaStruct, freed_by: str) -> None:
+    """Take a VMA out of the tree and free it. The mmap lock is held for writing.
+
+    :param freed_by: name of the kernel function
+    """
+    lockdep_assert_held(mm.mmap_lock, "write")
+    left = tuple([each for each in vmas_of(mm) if each is not vma])
+    current.machine.write(mm, MmStruct.vmas, left, PLAIN)
+    vma.freed_by = freed_by
+
+
+def split_vma(mm: MmStruct, vma: VmAreaStruct, address: int) -> tuple[VmAreaStruct, VmAreaStruct]:
+    """Cut a VMA in two at a page; the old structure keeps the lower part. A huge entry across the cut becomes a table.
+
+    :param vma: ``struct vm_area_struct *``
+    :param address: inside of it
+    :returns: both parts, by address
+    """
+    vma_start_write(vma)
+    if address & ~HPAGE_PMD_MASK():
+        split_huge_pmd_address(vma, address)
+    pgoff = vma.vm_pgoff + (address - vma.vm_start) // PAGE_SIZE()
+    upper = VmAreaStruct(mm, address, vma.vm_end, vma.vm_flags, vma.anon_vma, pgoff)
+    current.machine.write(vma, VmAreaStruct.vm_end, address, PLAIN)
+    vma_link(mm, upper)
+    return vma, upper
+
+
+def split_around(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> VmAreaStruct:
+    """The part of a VMA in [start, end) bytes, as a VMA of its own."""
+    if vma.vm_start < start:
+        vma = split_vma(mm, vma, start)[1]
+    if end < vma.vm_end:
+        vma = split_vma(mm, vma, end)[0]
+    return vma
+
+
+def vma_modify_flags(mm: MmStruct, vma: VmAreaStruct, start: int, end: int, new_flags: int) -> VmAreaStruct:
+    """Give a part of a VMA other flags: cut it out, and merge it with neighbours that are now alike.
+
+    The mmap lock is held for writing.
+
+    :param vma: ``struct vm_area_struct *``
+    :param start: first byte of the part
+    :param new_flags: ``vm_flags_t``
+    :returns: the VMA that has the part
+    """
+    part = split_around(mm, vma, start, end)
+    vma_start_write(part)
+    current.machine.write(part, VmAreaStruct.vm_flags, new_flags, PLAIN)
+    vma_set_page_prot(part)
+    return vma_merge(mm, part)
+
+
+def vma_set_page_prot(vma: VmAreaStruct) -> None:
+    """The page protection that the flags give."""
+    flags = vma.vm_flags
+    prot = vm_get_page_prot(accessible=bool(flags & (VM_READ | VM_WRITE | VM_EXEC)), executable=bool(flags & VM_EXEC))
+    current.machine.write(vma, VmAreaStruct.vm_page_prot, prot, PLAIN)
+
+
+def vma_merge(mm: MmStruct, vma: VmAreaStruct) -> VmAreaStruct:
+    """Merge a VMA with the one before it and the one behind it, as far as they are alike; the lower one stays."""
+    vmas = vmas_of(mm)
+    at = vmas.index(vma)
+    if at + 1 < len(vmas) and _can_merge(vma, vmas[at + 1]):
+        _merge(mm, vma, vmas[at + 1])
+    if at and _can_merge(vmas[at - 1], vma):
+        _merge(mm, vmas[at - 1], vma)
+        return vmas[at - 1]
+    return vma
+
+
+def _can_merge(a: VmAreaStruct, b: VmAreaStruct) -> bool:
+    """``can_vma_merge_before``: adjacent, alike, and in the reverse mapping one follows the other."""
+    if a.vm_end != b.vm_start or a.vm_flags != b.vm_flags:
+        return False
+    if a.vm_pgoff + (a.vm_end - a.vm_start) // PAGE_SIZE() != b.vm_pgoff:
+        return False
+    return is_mergeable_anon_vma(a.anon_vma, b.anon_vma)
+
+
+def is_mergeable_anon_vma(a: AnonVma | None, b: AnonVma | None) -> bool:
+    """Two anon_vmas that one VMA could have: the same, or one of the two VMAs has none."""
+    return a is b or a is None or b is None
+
+
+def _merge(mm: MmStruct, a: VmAreaStruct, b: VmAreaStruct) -> None:
+    vma_start_write(a)
+    vma_start_write(b)
+    current.machine.write(a, VmAreaStruct.vm_end, b.vm_end, PLAIN)
+    if a.anon_vma is None:
+        current.machine.write(a, VmAreaStruct.anon_vma, b.anon_vma, PLAIN)
+    vma_unlink(mm, b, "vma_merge")

@@ -1,0 +1,293 @@
+"""From a step to the kernel's entry points for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final, TypeAlias
+
+import attrs
+
+from kmm.mm.deferred_split import deferred_split_scan
+from kmm.mm.exit import exit_mm
+from kmm.mm.folio import Folio, folio_get, folio_trylock, folio_unlock
+from kmm.mm.fork import dup_mm
+from kmm.mm.gup import pin_user_page, unpin_user_page
+from kmm.mm.khugepaged.daemon import khugepaged_pass
+from kmm.mm.madvise import do_madvise
+from kmm.mm.memcontrol import memory_write
+from kmm.mm.mlock_vma import do_mlock, do_munlock
+from kmm.mm.mm_types import VM_EXEC, VM_READ, VM_WRITE, MmStruct
+from kmm.mm.mmap_region import do_mmap
+from kmm.mm.mprotect import do_mprotect
+from kmm.mm.mremap import do_mremap
+from kmm.mm.munmap import do_munmap
+from kmm.mm.page_alloc import folio_put
+from kmm.mm.pgtable import PtePage
+from kmm.mm.prctl import prctl_thp_disable_set
+from kmm.mm.pte import non_swap_entry, pte_t
+from kmm.mm.split import split_folio
+from kmm.mm.swap import lru_add_drain_all
+from kmm.mm.sysfs import sysfs_write
+from kmm.mm.system import System
+from kmm.mm.uaccess import user_load, user_store
+from kmm.mm.vmscan import folio_referenced, swap_out_folio
+from kmm.scenario.build import VM_FLAGS
+from kmm.scenario.errors import ScenarioError
+from kmm.scenario.quiescence import table_of
+from kmm.scenario.step import Step
+
+
+@attrs.frozen
+class Actor:
+    """A step and who does it.
+
+    :param number: of the step, from 1
+    """
+
+    this: System
+    mm: MmStruct
+    step: Step
+    number: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of a page."""
+        return self.this.machine.page_size
+
+    @property
+    def first(self) -> int:
+        """Index of the first page."""
+        return self.step.page or 0
+
+    @property
+    def start(self) -> int:
+        """Address of the first page."""
+        return self.this.base + self.first * self.size
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
+        return self.step.length * self.size
+
+    @property
+    def indexes(self) -> range:
+        """Of its pages."""
+        return range(self.first, self.first + self.step.length)
+
+    def address(self, index: int) -> int:
+        """Of a page."""
+        return self.this.base + index * self.size
+
+    def entry(self, index: int) -> pte_t:
+        """The entry of a page; none where there is no table."""
+        nr = self.this.machine.ptes
+        table = table_of(self.this, self.mm, index // nr)
+        return table._entries[index % nr] if isinstance(table, PtePage) else pte_t(0)
+
+    def folio(self, index: int) -> Folio | None:
+        """The folio that a page has in memory."""
+        nr = self.this.machine.ptes
+        table = table_of(self.this, self.mm, index // nr)
+        if table is not None and not isinstance(table, PtePage):
+            return table.folio
+        pte = self.entry(index)
+        page = self.this.mem_map.get((pte >> 12) & 0xFFFFFFFFFF) if pte & 0x101 else None
+        return None if page is None else page.folio
+
+    def folios(self, what: str) -> Iterator[Folio]:
+        """The folios behind the pages, each once, looked up when it is its turn.
+
+        :raises ScenarioError: there is none
+        """
+        done: set[int] = set()
+        for index in self.indexes:
+            folio = self.folio(index)
+            if folio is not None and folio.pfn not in done:
+                done.add(folio.pfn)
+                yield folio
+        if not done:
+            raise ScenarioError(f"there is nothing to {what}: no page is in memory", "name pages that are mapped then")
+
+
+Operation: TypeAlias = Callable[[Actor], str]
+
+
+def _each(a: Actor, what: Callable[[int], str]) -> str:
+    """Do something to each page, up to the first that fails."""
+    for index in a.indexes:
+        if outcome := what(index):
+            return outcome
+    return ""
+
+
+def _khugepaged(_: Actor) -> str:
+    return "" if khugepaged_pass() else "asleep"
+
+
+def _load(a: Actor) -> str:
+    return _each(a, lambda index: user_load(a.mm, a.address(index)))
+
+
+def _store(a: Actor) -> str:
+    return _each(a, lambda index: user_store(a.mm, a.address(index), a.number << 40 | index + 1))
+
+
+def _swapin(a: Actor) -> str:
+    for index in a.indexes:
+        pte = a.entry(index)
+        if not pte or pte & 0x101 or non_swap_entry(pte):
+            raise ScenarioError(f"page {index} is not swapped out", "name pages that are swapped out then")
+    return _load(a)
+
+
+def _vm_flags(words: str, usual: str = "") -> int:
+    flags = 0
+    for word in (words or usual).split():
+        if word not in VM_FLAGS:
+            raise ScenarioError(f'"{word}" is not a VMA flag', "use " + ", ".join(VM_FLAGS))
+        flags |= VM_FLAGS[word]
+    return flags
+
+
+def _mmap(a: Actor) -> str:
+    return do_mmap(a.mm, a.start, a.length, _vm_flags(a.step.value, "read write"))
+
+
+def _need_mapping(a: Actor) -> None:
+    end = a.start + a.length
+    if not any(vma._vm_start < end and a.start < vma._vm_end for vma in a.mm._vmas):
+        raise ScenarioError("nothing is mapped there", "name pages that are mapped then")
+
+
+def _munmap(a: Actor) -> str:
+    _need_mapping(a)
+    return do_munmap(a.mm, a.start, a.length)
+
+
+def _mremap(a: Actor) -> str:
+    _need_mapping(a)
+    return do_mremap(a.mm, a.start, a.length, a.address(a.step.to or 0))
+
+
+def _mprotect(a: Actor) -> str:
+    access = {"none": 0, "exec": VM_EXEC, "read": VM_READ, "write": VM_WRITE}
+    return do_mprotect(a.mm, a.start, a.length, sum(access[word] for word in a.step.value.split()))
+
+
+def _madvise(a: Actor) -> str:
+    return do_madvise(a.mm, a.start, a.length, a.step.value)
+
+
+def _mlock(a: Actor) -> str:
+    return do_mlock(a.mm, a.start, a.length)
+
+
+def _munlock(a: Actor) -> str:
+    return do_munlock(a.mm, a.start, a.length)
+
+
+def _fork(a: Actor) -> str:
+    return dup_mm(a.mm, len(a.this.mms) + 1)
+
+
+def _exit(a: Actor) -> str:
+    exit_mm(a.mm)
+    return ""
+
+
+def _prctl(a: Actor) -> str:
+    prctl_thp_disable_set(a.mm, a.step.value)
+    return ""
+
+
+def _pin(a: Actor) -> str:
+    for index in a.indexes:
+        if not pin_user_page(a.mm, a.address(index)):
+            raise ScenarioError(f"page {index} is not in memory", "name pages that are mapped then")
+    return ""
+
+
+def _unpin(a: Actor) -> str:
+    for index in a.indexes:
+        if not unpin_user_page(a.mm, a.address(index)):
+            raise ScenarioError(f"page {index} is not pinned", "pin it before")
+    return ""
+
+
+def _swapout(a: Actor) -> str:
+    lru_add_drain_all()
+    return _first(swap_out_folio(folio, force=True) for folio in a.folios("swap out"))
+
+
+def _age(a: Actor) -> str:
+    for folio in a.folios("age"):
+        folio_referenced(folio, is_locked=False)
+    return ""
+
+
+def _split(a: Actor) -> str:
+    lru_add_drain_all()
+    if not any(folio.order for folio in map(a.folio, a.indexes) if folio is not None):
+        raise ScenarioError("there is no large folio", "name pages that one maps then")
+    return _first(_split_locked(folio) for folio in a.folios("split") if folio.order)
+
+
+def _split_locked(folio: Folio) -> str:
+    if not folio_trylock(folio):
+        return "EAGAIN"
+    folio_get(folio)
+    outcome = split_folio(folio)
+    folio_unlock(folio)
+    folio_put(folio)
+    return outcome
+
+
+def _first(outcomes: Iterator[str]) -> str:
+    """The first failure; all are tried."""
+    return next((each for each in list(outcomes) if each), "")
+
+
+def _shrink(a: Actor) -> str:
+    deferred_split_scan()
+    return ""
+
+
+def _drain(a: Actor) -> str:
+    lru_add_drain_all()
+    return ""
+
+
+def _sysfs(a: Actor) -> str:
+    return sysfs_write(a.step.name, a.step.value)
+
+
+def _cgroup(a: Actor) -> str:
+    return memory_write(a.mm.memcg, a.step.name, a.step.value)
+
+
+OPERATIONS: Final[dict[str, Operation]] = {
+    "khugepaged": _khugepaged,
+    "load": _load,
+    "store": _store,
+    "swapin": _swapin,
+    "mmap": _mmap,
+    "munmap": _munmap,
+    "mremap": _mremap,
+    "mprotect": _mprotect,
+    "madvise": _madvise,
+    "mlock": _mlock,
+    "munlock": _munlock,
+    "fork": _fork,
+    "exit": _exit,
+    "prctl": _prctl,
+    "pin": _pin,
+    "unpin": _unpin,
+    "swapout": _swapout,
+    "age": _age,
+    "split": _split,
+    "shrink": _shrink,
+    "drain": _drain,
+    "sysfs": _sysfs,
+    "cgroup": _cgroup,
+}
+"""What does each step; the keys are those of :data:`~kmm.scenario.step.STEP_OPS`."""

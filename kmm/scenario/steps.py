@@ -1,0 +1,101 @@
+"""Do the steps of a scenario, one whole operation after the other."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kmm.kernel.barrier import rcu_grace_period
+from kmm.kernel.locks import at_quiescence
+from kmm.kernel.task import Task
+from kmm.mm.khugepaged.daemon import start_stop_khugepaged
+from kmm.mm.khugepaged.enter import khugepaged_enter_vma
+from kmm.scenario.build import World
+from kmm.scenario.errors import ScenarioError, StepError
+from kmm.scenario.operations import OPERATIONS, Actor
+from kmm.scenario.place import DRIVER_CPU, OWNER_CPU
+from kmm.scenario.step import STEP_OPS, Step, Takes, said
+
+MAX_PROCESSES: Final = 16
+
+
+class Steps:
+    """The run of the steps.
+
+    ``outcomes`` has, for each step that was done, ``done``, or the name of the errno or of the signal.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.outcomes: list[str] = []
+        self.rest = _Rest(world)
+
+    def perform(self, steps: tuple[Step, ...]) -> None:
+        """Do them all.
+
+        :raises StepError: for a step that cannot happen
+        """
+        self._enter()
+        for number, step in enumerate(steps, 1):
+            try:
+                self.outcomes.append(self._one(step, number) or "done")
+            except ScenarioError as error:
+                raise StepError(f"{said(step, number)}: {error.problem}", error.remedy, number=number) from None
+            self.rest.after(step)
+
+    def _enter(self) -> None:
+        """khugepaged knows every process that it has a reason to know."""
+        this = self.world.system
+        with this.running(self._task("enter", OWNER_CPU, 0)):
+            start_stop_khugepaged()
+            for mm in this.mms:
+                for vma in mm._vmas:
+                    khugepaged_enter_vma(vma, vma._vm_flags)
+
+    def _one(self, step: Step, number: int) -> str:
+        this = self.world.system
+        if step.op == "khugepaged":
+            task = self._task("khugepaged", DRIVER_CPU, 0)
+        else:
+            self._check_process(step)
+            own = Takes.PROCESS in STEP_OPS[step.op][0]
+            task = self._task(f"process {step.process}" if own else step.op, OWNER_CPU, step.process if own else 0)
+        with this.running(task):
+            outcome = OPERATIONS[step.op](Actor(this, this.mms[step.process - 1], step, number))
+            at_quiescence(task)
+            rcu_grace_period()
+        return outcome
+
+    def _check_process(self, step: Step) -> None:
+        mms = self.world.system.mms
+        if step.process > len(mms):
+            raise ScenarioError(f"there is no process {step.process}", "name one that is there, or fork it before")
+        if not mms[step.process - 1]._mm_users:
+            raise ScenarioError(f"process {step.process} has exited", "name another, or drop the step")
+        if step.op == "fork" and len(mms) >= MAX_PROCESSES:
+            raise ScenarioError(f"there are {len(mms)} processes", f"keep to {MAX_PROCESSES}")
+
+    def _task(self, name: str, cpu: int, active_mm: int) -> Task:
+        return Task(name, self.world.system.machine.cpus[cpu], active_mm)
+
+
+class _Rest:
+    """FIXPOINT: while only khugepaged works, nothing grows once it has seen everything twice."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.scans_before = world.system.khugepaged_scan.full_scans
+        self.settled: int | None = None
+
+    def after(self, step: Step) -> None:
+        this = self.world.system
+        if step.op != "khugepaged":
+            self.scans_before, self.settled = this.khugepaged_scan.full_scans, None
+            return
+        occupied = sum(sum(mm._rss_stat) for mm in this.mms)
+        if self.settled is not None and occupied > self.settled:
+            text = (
+                f"khugepaged fills {occupied - self.settled} more holes after two full scans, and nobody has touched the memory meanwhile"
+            )
+            this.machine.report("FIXPOINT", text)
+        if self.settled is not None or this.khugepaged_scan.full_scans >= self.scans_before + 2:
+            self.settled = occupied

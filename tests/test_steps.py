@@ -1,0 +1,179 @@
+"""Steps as they are run, judged and shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import attrs
+import pytest
+
+from kmm.cli.main import main
+from kmm.judge.check import check
+from kmm.judge.minimise import minimise
+from kmm.judge.observe import observe
+from kmm.judge.pair import judge_pair
+from kmm.judge.variants import load_variant
+from kmm.kernel.ref import Ref
+from kmm.mm.khugepaged.scan_mm_slot import collapse_scan_mm_slot
+from kmm.mm.khugepaged.types import CollapseControl, ScanResult
+from kmm.scenario.errors import StepError
+from kmm.scenario.model import Driver, DriverKind, Failure, Geometry, Process, Scenario, Tunables, Vma
+from kmm.scenario.operations import OPERATIONS
+from kmm.scenario.run import run
+from kmm.scenario.small_systems import KHUGEPAGED, system, system_families
+from kmm.scenario.step import STEP_OPS, Step
+from kmm.scenario.strategies import generate_systems
+from kmm.scenario.toml import save
+from refactors import reviewed, v12
+
+TWO = Geometry(ptes=8, lru_batch=3, ranges=2)
+
+
+def reports(s: Scenario) -> list[str]:
+    return [each.check for each in run(s, v12.VARIANT).world.system.machine.reports]
+
+
+def test_every_step_has_its_operation() -> None:
+    assert set(OPERATIONS) == set(STEP_OPS)
+
+
+@pytest.mark.parametrize("family", system_families(), ids=lambda family: family.name)
+def test_the_variants_agree_and_no_sanitizer_speaks(family: object) -> None:
+    from kmm.scenario.families import Family
+
+    assert isinstance(family, Family)
+    for s in family.scenarios():
+        pair = judge_pair(s, v12.VARIANT, reviewed.VARIANT)
+        if pair.applicable:
+            assert pair.baseline is not None
+            assert pair.baseline.outcome == "returned"
+            assert pair.differs == ()
+            assert pair.baseline.violations == ()
+
+
+def test_what_is_drawn_is_clean_but_for_what_is_known() -> None:
+    """H-31 (a freed folio's flags are read without a vmemmap), A-01 and S-12 are v12's own."""
+    known = Counter[str]()
+    for s in generate_systems(None, 300, 3):
+        r = run(s, v12.VARIANT)
+        assert r.outcome == "returned" or r.impossible is not None
+        for each in r.world.system.machine.reports:
+            assert ("folio_pfn" in each.text and not s.config.sparsemem_vmemmap) or each.check == "FIXPOINT" or s.config.arch == "walking"
+            known[each.check] += 1
+    assert known["KASAN"]
+
+
+def test_the_same_scenario_gives_the_same_bytes() -> None:
+    for s in generate_systems(None, 40, 5):
+        assert observe(run(s, v12.VARIANT)).canonical() == observe(run(s, v12.VARIANT)).canonical()
+
+
+def test_steps_are_observed() -> None:
+    steps = (Step(op="sysfs", name="khugepaged/max_ptes_none", value="8"), Step(op="load", page=0), Step(op="munmap", page=0, length=16))
+    s = system(TWO, "r" * 16, (*steps, Step(op="load", page=3)))
+    assert observe(run(s, v12.VARIANT)).steps == ("EINVAL", "done", "done", "SIGSEGV")
+
+
+@pytest.mark.parametrize(
+    ("steps", "problem"),
+    [
+        ((Step(op="munmap", page=0, length=16), Step(op="munmap", page=0)), "step 2: munmap page 0 of process 1: nothing is mapped there"),
+        ((Step(op="swapin", page=0),), "step 1: swapin page 0 of process 1: page 0 is not swapped out"),
+        ((Step(op="swapin", page=8),), "page 8 is not swapped out"),
+        ((Step(op="swapout", page=8),), "there is nothing to swap out"),
+        ((Step(op="split", page=0),), "there is no large folio"),
+        ((Step(op="pin", page=9),), "page 9 is not in memory"),
+        ((Step(op="unpin", page=0),), "page 0 is not pinned"),
+        ((Step(op="load", page=0, process=2),), "there is no process 2"),
+        ((Step(op="exit"), Step(op="load", page=0)), "step 2: load page 0 of process 1: process 1 has exited"),
+        ((Step(op="mmap", page=0, value="rwx"),), '"rwx" is not a VMA flag'),
+        ((Step(op="mremap", page=0, to=8), Step(op="mremap", page=0, to=1)), "nothing is mapped there"),
+        ((Step(op="age", page=9),), "there is nothing to age"),
+    ],
+)
+def test_a_step_that_cannot_happen_is_told_with_its_number(steps: tuple[Step, ...], problem: str) -> None:
+    s = attrs.evolve(system(TWO, "r" * 8 + "." * 8, steps), vmas=(Vma(pages="r" * 8, start=0),))
+    if "to=8" not in repr(steps):
+        s = system(TWO, "r" * 8 + "." * 8, steps)
+    r = run(s, v12.VARIANT)
+    assert isinstance(r.impossible, StepError)
+    assert problem in r.impossible.problem
+    assert r.outcome.startswith("impossible: step ")
+    pair = judge_pair(s, v12.VARIANT, reviewed.VARIANT)
+    assert not pair.applicable
+    assert pair.differs == ()
+
+
+@pytest.mark.parametrize("command", [["run"], ["check", "--scenario"]])
+def test_the_command_says_file_line_and_step(tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "s.toml"
+    save(path, system(TWO, "r" * 16, (Step(op="drain"), Step(op="swapin", page=3))))
+    line = path.read_text().splitlines().index('op = "swapin"')
+    assert main([*command, str(path)]) == 4
+    err = capsys.readouterr().err
+    assert f"{path}:{line}: step 2: swapin page 3 of process 1: page 3 is not swapped out; name pages" in err
+    assert "Traceback" not in err
+
+
+def test_a_failure_counts_through_all_steps() -> None:
+    s = system(TWO, "r" * 8 + "." * 8, (KHUGEPAGED, Step(op="fork"), KHUGEPAGED), (3,))
+    assert run(attrs.evolve(s, failures=(Failure(kind="slot"),)), v12.VARIANT).world.system.node_stat.get("pages_collapsed", 0) == 0
+    assert run(s, v12.VARIANT).world.system.node_stat["pages_collapsed"] == 1
+    collapse = system(TWO, "r" * 16, (Step(op="madvise", page=0, length=16, value="collapse"),))
+    assert run(attrs.evolve(collapse, failures=(Failure(kind="cc"),)), v12.VARIANT).steps == ("ENOMEM",)
+
+
+def test_fixpoint_sees_a_pass_that_fills_what_two_full_scans_left() -> None:
+    """S-12: three quarters of a table collapse at the next smaller order, and so fill up for the PMD order."""
+    geometry = Geometry(ptes=16, lru_batch=3)
+    tunables = attrs.evolve(Tunables.default(geometry).with_orders(geometry, 2, 3, 4), max_ptes_none=9)
+    map_ = "aaaaa..........."
+    s = Scenario(
+        geometry=geometry,
+        tunables=tunables,
+        vmas=(Vma(pages=map_),),
+        driver=Driver(kind=DriverKind.STEPS),
+        steps=(KHUGEPAGED,) * 6,
+    )
+    assert run(s, v12.VARIANT).outcome == "returned"
+    assert set(reports(s)) <= {"FIXPOINT"}
+
+
+def forgets_the_second_range(pages: int, result: Ref[ScanResult], cc: CollapseControl) -> int:
+    """Stops after one PMD, whatever the budget is."""
+    return collapse_scan_mm_slot(min(pages, 1), result, cc) + 10_000
+
+
+def test_a_bug_in_the_daemon_is_found_and_minimised(tmp_path: Path) -> None:
+    path = tmp_path / "lazy.py"
+    path.write_text(
+        "from kmm.mm.variant import Variant\n"
+        "from kmm.mm.khugepaged.scan_mm_slot import collapse_scan_mm_slot\n"
+        "from refactors.v12 import collapse_huge_page\n\n"
+        "def lazy(pages, result, cc):\n"
+        "    return collapse_scan_mm_slot(1, result, cc) + pages\n\n"
+        'VARIANT = Variant(name="lazy", collapse_huge_page=collapse_huge_page, collapse_scan_mm_slot=lazy)\n'
+    )
+    verdict = check(load_variant("v12"), load_variant(str(path)), system_families(), seed=0, jobs=1)
+    assert verdict.relation.value == "different"
+    assert verdict.counterexample is not None
+    s = verdict.counterexample.scenario
+    assert {step.op for step in s.steps} == {"khugepaged"}
+    assert s.geometry.ranges + len(s.processes) + len(s.steps) <= 3
+
+
+def test_what_is_left_after_minimising_is_needed() -> None:
+    """A difference that needs the second process's second range, and one step of four."""
+    other = Process(vmas=(Vma(pages="........rrrr...."),))
+    steps = (KHUGEPAGED, Step(op="load", page=0, length=4), Step(op="store", process=2, page=8, length=8), Step(op="drain"))
+    s = attrs.evolve(system(TWO, "r" * 16, steps), processes=(other,))
+
+    def differs(each: Scenario) -> bool:
+        return any(x.op == "store" and x.process == 2 for x in each.steps) and len(each.processes) == 1 and each.processes[0].vmas != ()
+
+    smallest = minimise(s, differs)
+    assert [step.op for step in smallest.steps] == ["store"]
+    assert smallest.steps[0].length == 1
+    assert smallest.geometry.ranges == 1
+    assert set(smallest.pages) == {"."}
