@@ -41,8 +41,6 @@ def test_every_public_function_is_in_the_index(path: str) -> None:
 @pytest.mark.parametrize("each", [each for each in PORTED if each.files], ids=lambda each: each.name)
 def test_every_row_names_a_kernel_file(each: port.Ported) -> None:
     assert all(_KERNEL_FILE.fullmatch(file) for file in each.files)
-        for file in each.files
-    )
     assert each.since == "base" or re.fullmatch(r"v12 \d\d/15(, \d\d/15)*", each.since)
 
 

@@ -42,7 +42,7 @@ class Ported:
     @property
     def path(self) -> str:
         """Python file and line."""
-        code = self.function.__code__
+        code = inspect.unwrap(self.function).__code__
         return f"{Path(code.co_filename).resolve().relative_to(ROOT)}:{code.co_firstlineno}"
 
 

@@ -17,7 +17,7 @@ CONTRACT: Final = "CONTRACT"
 UNDETERMINED: Final = "UNDETERMINED"
 """Likewise: a scenario that gave no answer."""
 
-_NUMBER: Final = re.compile(r"\b\d+\b")
+_NUMBER: Final = re.compile(r"\b\d+\b|(?<=\bmm)\d+")
 
 
 @attrs.frozen(kw_only=True)

@@ -131,9 +131,9 @@ class System:
     """The kernel's globals.
 
     ``clock_ms`` is the model's time, which only sleeping moves; ``mem_map`` is frame number to page; ``lru_add`` and ``mlock_fbatch``
-    have one batch a CPU; ``migrating`` is frame number to the task that migrates the page; ``vm_events``, ``mthp_stats`` ((order, name)) and
-    ``node_stat`` are counters; ``notifier_windows`` the invalidate windows as (start, end) bytes. ``lazyfree`` is, like ``shadow``, no
-    kernel state: (address space, page) to the token that the process allowed the kernel to forget by MADV_FREE.
+    have one batch a CPU; ``migrating`` is frame number to the task that migrates the page; ``vm_events``, ``mthp_stats`` ((order,
+    name)) and ``node_stat`` are counters; ``notifier_windows`` the invalidate windows as (start, end) bytes. ``lazyfree`` is, like
+    ``shadow``, no kernel state: (address space, page) to the token that the process allowed the kernel to forget by MADV_FREE.
     """
 
     __slots__ = (

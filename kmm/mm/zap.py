@@ -57,6 +57,23 @@ from kmm.mm.system import page_at
 from kmm.mm.vmstat import add_mm_counter
 
 
+class Gathered:
+    """``struct mmu_gather``: what is unmapped, and waits for the TLB flush.
+
+    ``folios`` keep their references until then; ``flush``: some CPU may have a translation.
+    """
+
+    __slots__ = ("flush", "folios")
+
+    def __init__(self) -> None:
+        self.folios: list[Folio] = []
+        self.flush = False
+
+    def append(self, folio: Folio) -> None:
+        """One folio more."""
+        self.folios.append(folio)
+
+
 def zap_page_range(vma: VmAreaStruct, start: int, end: int, *, drop_markers: bool = False, reclaim_tables: bool = False) -> None:
     """Unmap [start, end) bytes of a VMA, over tables and huge entries. The mmap lock is held.
 
@@ -67,7 +84,7 @@ def zap_page_range(vma: VmAreaStruct, start: int, end: int, *, drop_markers: boo
     """
     window = MmuNotifierRange(vma.vm_mm, start, end)
     mmu_notifier_invalidate_range_start(window)
-    gathered: list[Folio] = []
+    gathered = Gathered()
     empty: list[PmdSlot] = []
     address = start
     while address < end:
@@ -78,13 +95,14 @@ def zap_page_range(vma: VmAreaStruct, start: int, end: int, *, drop_markers: boo
                 empty.append(pmd)
         address = upto
     mmu_notifier_invalidate_range_end(window)
-    flush_tlb_range(vma, start, end)
+    if gathered.flush:
+        flush_tlb_range(vma, start, end)
     _give_up(gathered)
     for pmd in empty if reclaim_tables else ():
         free_pte_table(vma, pmd)
 
 
-def zap_pmd_range(vma: VmAreaStruct, start: int, end: int, gathered: list[Folio], *, drop_markers: bool) -> bool:
+def zap_pmd_range(vma: VmAreaStruct, start: int, end: int, gathered: Gathered, *, drop_markers: bool) -> bool:
     """Unmap what lies in one PMD range.
 
     :param gathered: takes the folios, whose references last until the TLB flush
@@ -103,7 +121,7 @@ def zap_pmd_range(vma: VmAreaStruct, start: int, end: int, gathered: list[Folio]
     return zap_ptes(vma, pmd, start, nr, gathered, drop_markers=drop_markers) and nr == HPAGE_PMD_NR()
 
 
-def zap_huge_pmd(vma: VmAreaStruct, pmd: PmdSlot, address: int, gathered: list[Folio]) -> None:
+def zap_huge_pmd(vma: VmAreaStruct, pmd: PmdSlot, address: int, gathered: Gathered) -> None:
     """Unmap a huge page, the huge zero page, or a huge page that is being migrated; the deposited table is freed.
 
     :source: mm/huge_memory.c, v6.18
@@ -120,6 +138,7 @@ def zap_huge_pmd(vma: VmAreaStruct, pmd: PmdSlot, address: int, gathered: list[F
         add_mm_counter(mm, MM_ANONPAGES, -HPAGE_PMD_NR())
         gathered.append(folio)
     mm_dec_nr_ptes(mm)
+    gathered.flush |= pmd_present(old)
     spin_unlock(ptl)
     withdrawn.freed_by = "zap_deposited_table"
     _read_zeros(vma, address, HPAGE_PMD_NR())
@@ -133,13 +152,13 @@ def _read_zeros(vma: VmAreaStruct, address: int, nr: int) -> None:
         this.lazyfree.pop((vma.vm_mm.ident, index), None)
 
 
-def _give_up(gathered: list[Folio]) -> None:
-    for folio in gathered:
+def _give_up(gathered: Gathered) -> None:
+    for folio in gathered.folios:
         free_swap_cache(folio)
         folio_put(folio)
 
 
-def _zap_pte(vma: VmAreaStruct, ptep: PtePtr, addr: int) -> Folio | None:
+def _zap_pte(vma: VmAreaStruct, ptep: PtePtr, addr: int, gathered: Gathered) -> Folio | None:
     """Remove one entry, with what it stands for. The table's lock is held.
 
     :returns: the folio that it mapped; its reference lasts until the TLB flush
@@ -150,6 +169,7 @@ def _zap_pte(vma: VmAreaStruct, ptep: PtePtr, addr: int) -> Folio | None:
         return _zap_nonpresent(vma, old)
     if pte_none(old):
         return None
+    gathered.flush = True
     page = vm_normal_page(vma, addr, old)
     if page is None:
         ksm_might_unmap_zero_page(mm, old)
@@ -183,16 +203,16 @@ def zap_table(vma: VmAreaStruct, pmd: PmdSlot, start: int, nr: int, *, drop_mark
     end = start + nr * PAGE_SIZE()
     window = MmuNotifierRange(vma.vm_mm, start, end)
     mmu_notifier_invalidate_range_start(window)
-    gathered: list[Folio] = []
+    gathered = Gathered()
     all_gone = zap_ptes(vma, pmd, start, nr, gathered, drop_markers=drop_markers)
     mmu_notifier_invalidate_range_end(window)
-    if gathered:
+    if gathered.folios:
         flush_tlb_range(vma, start, end)
     _give_up(gathered)
     return all_gone
 
 
-def zap_ptes(vma: VmAreaStruct, pmd: PmdSlot, start: int, nr: int, gathered: list[Folio], *, drop_markers: bool) -> bool:
+def zap_ptes(vma: VmAreaStruct, pmd: PmdSlot, start: int, nr: int, gathered: Gathered, *, drop_markers: bool) -> bool:
     """Remove ``nr`` entries of one table.
 
     :param gathered: takes the folios, whose references last until the TLB flush
@@ -206,7 +226,7 @@ def zap_ptes(vma: VmAreaStruct, pmd: PmdSlot, start: int, nr: int, gathered: lis
         if not drop_markers and pte_marker_get(ptep_get(pte + i)) & PTE_MARKER_GUARD:
             all_gone = False
             continue
-        folio = _zap_pte(vma, pte + i, start + i * PAGE_SIZE())
+        folio = _zap_pte(vma, pte + i, start + i * PAGE_SIZE(), gathered)
         if folio is not None:
             gathered.append(folio)
         _read_zeros(vma, start + i * PAGE_SIZE(), 1)

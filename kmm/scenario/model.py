@@ -293,7 +293,8 @@ class Failure:
     """One injected failure.
 
     :param kind: ``alloc`` or ``charge`` (the ``nth`` one fails), among steps also ``cc`` (the structure of a MADV_COLLAPSE),
-        ``slot`` (khugepaged's of an address space) and ``swap_slots`` (of a folio that is swapped out); ``poison`` (reading ``page`` hits a memory error),
+        ``slot`` (khugepaged's of an address space) and ``swap_slots`` (of a folio that is swapped out);
+        ``poison`` (reading ``page`` hits a memory error),
         ``swapin_error`` or ``swapin_retry`` (of ``page``), ``migration_again`` (after the migration of ``page`` was waited for, it
         is being migrated once more)
     """

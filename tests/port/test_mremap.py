@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from kmm.mm import move_tables, mremap
 from kmm.mm.mremap import do_mremap
 from kmm.mm.pte import pmd_soft_dirty, pmd_uffd_wp, pte_none, pte_soft_dirty
-from kmm.mm.rmap_walk import rmap_walk
-from kmm.mm.split import split_folio
 from kmm.mm.swap import lru_add_drain_all
 from kmm.mm.vmscan import swap_out_folio
 from kmm.scenario.build import World
-from kmm.scenario.model import Config, Process, Scenario, Vma
+from kmm.scenario.model import Config, Scenario, Vma
 from kmm.scenario.quiescence import pmd_of, table_of
 from tests.port.faulting import NR, SIZE, address, deposited, events, folio, is_huge, load, memory, process, pte, rss, store, tables
 from tests.port.mistakes import notices
+from tests.port.reclaiming import split
 
 NONE = "." * NR
 BOTH = ("read", "write")
@@ -68,6 +69,16 @@ def test_a_part_leaves_the_rest(first: int, length: int, to: int, left: list[tup
         assert extents(world) == left
         assert rss(world) == (12, 0)
         assert [load(world, to + i) for i in range(length)] == [""] * length
+
+
+@pytest.mark.parametrize(("first", "length", "to"), [(4, 8, NR + 12), (12, 8, 2 * NR), (10, 12, 2 * NR + 3), (0, 20, 20)])
+def test_over_the_boundaries_of_tables(first: int, length: int, to: int) -> None:
+    """Entries of one table go to two others, and those of two to one."""
+    with process(system(area("a" * 20 + "w" * 4))) as world:
+        expected = [world.system.shadow[1, page] for page in range(first, first + length)]
+        assert move(world, first, length, to) == ""
+        assert [world.system.shadow[1, page] for page in range(to, to + length)] == expected
+        assert [load(world, page) for page in range(to, to + length)] == [""] * length
 
 
 def test_what_moves_back_is_one_vma_again() -> None:
@@ -220,29 +231,16 @@ def test_both_locks_may_be_one(split_ptlocks: bool, highpte: bool) -> None:
 
 
 def test_the_reverse_mapping_follows() -> None:
-    """Reclaim finds a page that moved, and so does a split."""
+    """Reclaim finds pages that moved, and so does the split of a folio."""
     with process(system(area("a" * 4 + "2222"))) as world:
         move(world, 0, 8, 20)
         lru_add_drain_all()
         assert swap_out_folio(folio(world, 21), force=True) == ""
         assert rss(world) == (7, 1)
         assert load(world, 21) == ""
-        large = folio(world, 24)
-        large._refcount += 1
-        large._flags |= 1
-        large.lock_owner = None
-        found = []
-        rmap_walk(large, lambda _, vma, at: bool(found.append(at)) or True)
-        assert found == [address(world, 24)]
-        large._flags &= ~1
-        large._refcount -= 1
-        assert split_folio is not None
-
-
-def test_khugepaged_finds_the_pages_that_two_vmas_have() -> None:
-    other = Process(vmas=(area("a" * 4),))
-    s = memory(vmas=(area("aaaa"),), ranges=2)
-    assert other.vmas != s.vmas or True
+        assert split(folio(world, 24)) == ""
+        assert [folio(world, page).order for page in range(24, 28)] == [0] * 4
+        assert [load(world, page) for page in range(24, 28)] == [""] * 4
 
 
 def around(world: World) -> list[object]:
@@ -259,27 +257,50 @@ def reclaimed(world: World) -> list[object]:
     return [*answers, swap_out_folio(folio(world, NR + 4), force=True), load(world, NR + 4)]
 
 
-SMALL = system(area("awsa"), area("a" * 4, NR), area("a" * 4, 2 * NR))
-HUGE = memory(vmas=(area(NONE),), ranges=3, pmd="huge none none")
-RANGE = system(area("a" * NR))
-"""What moves in each."""
-
-
 def whole(world: World) -> list[object]:
     return [store(world, 1, 5), move(world, 0, NR, NR), load(world, 0), load(world, NR + 1), store(world, NR + 2, 6)]
 
 
+def bits_there(world: World) -> list[object]:
+    return [move(world, 0, 4, 16), *(pte(world, page) for page in range(16, 20))]
+
+
+def upper(world: World) -> list[object]:
+    return [move(world, 4, NR - 4, NR + 4), load(world, 0)]
+
+
+NEIGHBOUR = system(area("a"), area("a" * (NR - 4), 4))
+SMALL = system(area("awsa"), area("a" * 4, NR), area("a" * 4, 2 * NR))
+HUGE = memory(vmas=(area(NONE),), ranges=3, pmd="huge none none")
+RANGE = system(area("a" * NR))
+SWAPPED = system(area("aaaa"))
+ARMED = system(area("uUqa", flags=("read", "uffd_wp", "write")))
+DEPOSIT = "pgtable_trans_huge_deposit(mm, new_pmd, pgtable_trans_huge_withdraw(mm, old_pmd))"
+ALIGN = "if can_align_down(pmc.old, pmc.old_addr) and can_align_down(pmc.new, pmc.new_addr):"
+MARKER = "return PTE_NONE"
+FLUSH = "flush_tlb_range(pmc.old, pmc.old_addr, pmc.old_addr + HPAGE_PMD_SIZE())"
+PGOFF = "pgoff = page_number(new) if vma.anon_vma is None else linear_page_index(vma, address)"
+
+
 @pytest.mark.parametrize(
-    ("catches", "function", "old", "new", "s"),
+    ("catches", "function", "old", "new", "s", "do"),
     [
-        ("TLB", move_tables.move_ptes, "flush_tlb_range(pmc.old, pmc.old_addr, pmc.old_addr + extent)", "pass", SMALL),
-        ("TLB", move_tables.move_normal_pmd, "flush_tlb_range(pmc.old, pmc.old_addr, pmc.old_addr + HPAGE_PMD_SIZE())", "pass", RANGE),
-        ("TLB", move_tables.move_huge_pmd, "flush_tlb_range(pmc.old, pmc.old_addr, pmc.old_addr + HPAGE_PMD_SIZE())", "pass", HUGE),
-        ("DEBUG_VM", move_tables._move_pte, "ptep_get_and_clear(mm, pmc.old_addr + at, old_pte)", "pass", SMALL),
-        ("CONSERVATION", move_tables.move_normal_pmd, "pmd_clear(old_pmd)", "pass", RANGE),
-        ("LOCKDEP", move_tables.move_ptes, "pte_unmap(new_pte)", "pass", SMALL),
-        ("answer", mremap.copy_vma, "return new_vma, source, merged and new_vma.vm_pgoff <= source.vm_pgoff", WRONG, SMALL),
+        ("TLB", move_tables.move_ptes, "flush_tlb_range(pmc.old, pmc.old_addr, pmc.old_addr + extent)", "pass", SMALL, around),
+        ("TLB", move_tables.move_normal_pmd, FLUSH, "pass", RANGE, whole),
+        ("TLB", move_tables.move_huge_pmd, FLUSH, "pass", HUGE, whole),
+        ("PAGE_TABLE_CHECK", move_tables._move_pte, "ptep_get_and_clear(mm, pmc.old_addr + at, old_pte)", "pass", SMALL, around),
+        ("CONSERVATION", move_tables.move_normal_pmd, "pmd_clear(old_pmd)", "pass", RANGE, whole),
+        ("LOCKDEP", move_tables.move_ptes, "pte_unmap(new_pte)", "pass", SMALL, around),
+        ("answer", mremap.copy_vma, PGOFF, "pgoff = page_number(new)", SWAPPED, reclaimed),
+        ("CONSERVATION", move_tables.move_huge_pmd, DEPOSIT, "pgtable_trans_huge_withdraw(mm, old_pmd)", HUGE, whole),
+        ("answer", mremap.mremap_to, "do_vmi_munmap(mm, old, old + length)", "pass", SMALL, around),
+        ("DEBUG_VM", mremap.mremap_to, "free_pgtables(mm, new, new + length)", "pass", RANGE, whole),
+        ("TLB", mremap.mremap_to, "do_vmi_munmap(mm, new, new + length)", "pass", SMALL, around),
+        ("TRANSPARENCY", move_tables.try_realign_addr, ALIGN, "if True:", NEIGHBOUR, upper),
+        ("answer", move_tables._moved_pte, MARKER, "return pte", ARMED, bits_there),
     ],
 )
-def test_a_seeded_mistake_is_caught(catches: str, function: object, old: str, new: str, s: Scenario) -> None:
-    assert catches in notices(s, around if s is SMALL else whole, function, old, new)
+def test_a_seeded_mistake_is_caught(
+    catches: str, function: object, old: str, new: str, s: Scenario, do: Callable[[World], list[object]]
+) -> None:
+    assert catches in notices(s, do, function, old, new)
