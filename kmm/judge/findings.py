@@ -17,7 +17,7 @@ CONTRACT: Final = "CONTRACT"
 UNDETERMINED: Final = "UNDETERMINED"
 """Likewise: a scenario that gave no answer."""
 
-_NUMBER: Final = re.compile(r"\b\d+\b|(?<=\bmm)\d+")
+_NUMBER: Final = re.compile(r"\b\d+\b")
 
 
 @attrs.frozen(kw_only=True)

@@ -6,9 +6,10 @@ from kmm.kernel import current
 from kmm.kernel.access import PLAIN
 from kmm.kernel.locks import down_write, spin_lock, spin_unlock, up_write
 from kmm.mm import system
+from kmm.mm.cow import folio_prealloc
 from kmm.mm.exit import exit_mm
 from kmm.mm.fork_huge import copy_huge_pmd
-from kmm.mm.fork_ptes import copy_one, prealloc
+from kmm.mm.fork_ptes import copy_one
 from kmm.mm.geometry import HPAGE_PMD_MASK, HPAGE_PMD_SIZE, PAGE_SIZE
 from kmm.mm.khugepaged.enter import khugepaged_fork
 from kmm.mm.mm_types import (
@@ -16,14 +17,17 @@ from kmm.mm.mm_types import (
     VM_DONTCOPY,
     VM_LOCKED,
     VM_LOCKONFAULT,
+    VM_MIXEDMAP,
+    VM_PFNMAP,
     VM_UFFD_MISSING,
     VM_UFFD_WP,
     AnonVma,
     MmStruct,
     VmAreaStruct,
 )
-from kmm.mm.mmap import mmap_write_lock, mmap_write_unlock, vma_start_write
+from kmm.mm.mmap import anon_vma_lock_write, anon_vma_unlock_write, mmap_write_lock, mmap_write_unlock, vma_start_write
 from kmm.mm.mmu_notifier import MmuNotifierRange, mmu_notifier_invalidate_range_end, mmu_notifier_invalidate_range_start
+from kmm.mm.page_alloc import folio_put
 from kmm.mm.pgalloc import pmd_alloc, pte_alloc
 from kmm.mm.pgtable import (
     PmdPage,
@@ -39,6 +43,7 @@ from kmm.mm.pgtable import (
 )
 from kmm.mm.pte import is_pmd_migration_entry, pmd_none, pmd_trans_huge
 from kmm.mm.rmap import page_number
+from kmm.mm.vma import vma_link
 
 
 def dup_mm(oldmm: MmStruct, ident: int) -> str:
@@ -46,7 +51,7 @@ def dup_mm(oldmm: MmStruct, ident: int) -> str:
 
     :param oldmm: ``struct mm_struct *``: the parent's
     :param ident: number of the child
-    :returns: empty, or ``ENOMEM``: the child is torn down again
+    :returns: empty, or ``ENOMEM``, whatever went wrong: the child is torn down again
     :source: kernel/fork.c, v6.18
     """
     this = system.this
@@ -58,24 +63,27 @@ def dup_mm(oldmm: MmStruct, ident: int) -> str:
     error = dup_mmap(mm, oldmm)
     if error:
         exit_mm(mm)
-    return error
+    return "ENOMEM" if error else ""
 
 
 def dup_mmap(mm: MmStruct, oldmm: MmStruct) -> str:
     """Copy VMAs and page tables under both mmap locks, then let nobody write through an old translation."""
     mmap_write_lock(oldmm)
     down_write(mm.mmap_lock)
-    khugepaged_fork(mm, oldmm)
     error = ""
     for vma in oldmm.vmas:
         vma_start_write(vma)
         if vma.vm_flags & VM_DONTCOPY:
             continue
         new = _dup_vma(mm, vma)
-        current.machine.write(mm, MmStruct.vmas, (*mm.vmas, new), PLAIN)
-        _remember(new, oldmm)
-        if vma.anon_vma is not None and (error := copy_page_range(new, vma)):
+        anon_vma_fork(new, vma)
+        vma_link(mm, new)
+        copied = vma_needs_copy(vma)
+        _remember(new, oldmm, copied=copied)
+        if copied and (error := copy_page_range(new, vma)):
             break
+    if not error:
+        khugepaged_fork(mm, oldmm)
     for vma in oldmm.vmas:
         flush_tlb_range(vma, vma.vm_start, vma.vm_end)
     up_write(mm.mmap_lock)
@@ -84,28 +92,47 @@ def dup_mmap(mm: MmStruct, oldmm: MmStruct) -> str:
 
 
 def _dup_vma(mm: MmStruct, vma: VmAreaStruct) -> VmAreaStruct:
-    """``vm_area_dup`` and ``anon_vma_fork``: the child's pages hang on an anon_vma of its own, with the parent's root."""
+    """The child's VMA: locks are not inherited, and nobody asked userfaultfd for fork events."""
     flags = vma.vm_flags & ~(VM_LOCKED | VM_LOCKONFAULT | VM_UFFD_MISSING | VM_UFFD_WP)
-    anon_vma = vma.anon_vma
-    if anon_vma is not None:
-        anon_vma = AnonVma(f"anon_vma{mm.ident}", anon_vma.root, anon_vma)
-    return VmAreaStruct(mm, vma.vm_start, vma.vm_end, flags, anon_vma, vma.vm_pgoff)
+    return VmAreaStruct(mm, vma.vm_start, vma.vm_end, flags, None, vma.vm_pgoff)
 
 
-def _remember(new: VmAreaStruct, oldmm: MmStruct) -> None:
-    """The child reads what its parent does."""
+def anon_vma_fork(new: VmAreaStruct, vma: VmAreaStruct) -> None:
+    """What the child maps for the first time hangs on an anon_vma of its own; the parent's finds the child's, too.
+
+    The kernel may take over an older anon_vma that no VMA uses any more; here each VMA gets a new one.
+
+    :param new: the child's VMA
+    :source: mm/rmap.c, v6.18
+    """
+    parent = vma.anon_vma
+    if parent is not None:
+        anon_vma_lock_write(parent)
+        anon_vma = AnonVma(f"anon_vma{new.vm_mm.ident}", parent.root, parent)
+        current.machine.write(new, VmAreaStruct.anon_vma, anon_vma, PLAIN)
+        anon_vma_unlock_write(parent)
+
+
+def vma_needs_copy(vma: VmAreaStruct) -> bool:
+    """A fault would not bring the entries back: there are anonymous pages, or frames without folio."""
+    return bool(vma.vm_flags & (VM_PFNMAP | VM_MIXEDMAP)) or vma.anon_vma is not None
+
+
+def _remember(new: VmAreaStruct, oldmm: MmStruct, *, copied: bool) -> None:
+    """The child reads what its parent does, and zeros where no entries are copied."""
     this, ident = system.this, new.vm_mm.ident
     for index in range(page_number(new.vm_start), page_number(new.vm_end)):
-        for memory in (this.shadow, this.lazyfree):
-            if (oldmm.ident, index) in memory:
-                memory[ident, index] = memory[oldmm.ident, index]
+        if (oldmm.ident, index) in this.shadow:
+            this.shadow[ident, index] = this.shadow[oldmm.ident, index] if copied else 0
+        if copied and (oldmm.ident, index) in this.lazyfree:
+            this.lazyfree[ident, index] = this.lazyfree[oldmm.ident, index]
 
 
 def copy_page_range(new: VmAreaStruct, vma: VmAreaStruct) -> str:
     """Copy the entries of a VMA, table by table. May sleep.
 
     :param new: the child's VMA
-    :returns: empty, or ``ENOMEM``
+    :returns: empty, ``ENOMEM``, or ``EHWPOISON``: the copy of a pinned page meets poison
     :source: mm/memory.c, v6.18
     """
     window = MmuNotifierRange(vma.vm_mm, vma.vm_start, vma.vm_end)
@@ -140,27 +167,31 @@ def copy_pte_range(new: VmAreaStruct, vma: VmAreaStruct, child: PmdSlot, pmd: Pm
     src_ptl = pte_lockptr(vma.vm_mm, src.table)
     spin_lock(src_ptl)
     nr = (end - address) // PAGE_SIZE()
-    pinned = [i for i in range(nr) if not copy_one(new, vma, dst + i, src + i, address + i * PAGE_SIZE(), None)]
+    pinned = [i for i in range(nr) if copy_one(new, vma, dst + i, src + i, address + i * PAGE_SIZE(), None)]
     spin_unlock(src_ptl)
     pte_unmap(src)
     pte_unmap_unlock(dst, dst_ptl)
-    done = all(copy_pinned(new, vma, child, pmd, address + i * PAGE_SIZE()) for i in pinned)
-    return "" if done else "ENOMEM"
+    error = ""
+    for i in pinned:
+        error = error or copy_pinned(new, vma, child, pmd, address + i * PAGE_SIZE())
+    return error
 
 
-def copy_pinned(new: VmAreaStruct, vma: VmAreaStruct, child: PmdSlot, pmd: PmdSlot, address: int) -> bool:
-    """A page that may be pinned gets its copy at once, allocated without the locks; false: there is no memory for it."""
-    folio = prealloc(new, address)
+def copy_pinned(new: VmAreaStruct, vma: VmAreaStruct, child: PmdSlot, pmd: PmdSlot, address: int) -> str:
+    """A page that may be pinned gets its copy at once, allocated without the locks."""
+    folio = folio_prealloc(vma, address, need_zero=False)
     if folio is None:
-        return False
+        return "ENOMEM"
     dst, dst_ptl = pte_offset_map_lock(new.vm_mm, child, address)
     src, _ = pte_offset_map_ro_nolock(vma.vm_mm, pmd, address)
     assert dst is not None
     assert src is not None
     src_ptl = pte_lockptr(vma.vm_mm, src.table)
     spin_lock(src_ptl)
-    copy_one(new, vma, dst, src, address, folio)
+    error = copy_one(new, vma, dst, src, address, folio)
     spin_unlock(src_ptl)
     pte_unmap(src)
     pte_unmap_unlock(dst, dst_ptl)
-    return True
+    if error:
+        folio_put(folio)
+    return error

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from kmm.kernel import current
+from kmm.kernel.access import ONCE
 from kmm.kernel.locks import spin_lock, spin_unlock
 from kmm.mm.folio import ClearPageAnonExclusive, PageAnonExclusive, folio_get, page_folio
 from kmm.mm.geometry import HPAGE_PMD_NR
 from kmm.mm.mm_types import MM_ANONPAGES, VmAreaStruct
 from kmm.mm.pgalloc import pte_alloc_one, pte_free
 from kmm.mm.pgtable import PmdSlot, mm_inc_nr_ptes, pgtable_trans_huge_deposit, pmd_lock, pmd_lockptr, pmdp_get, set_pmd
+from kmm.mm.pgtable_bits import pmd_clear_uffd_wp, pmd_wrprotect
 from kmm.mm.pgtable_generic import set_pmd_at
 from kmm.mm.pte import (
     is_huge_zero_pmd,
@@ -22,9 +25,6 @@ from kmm.mm.rmap_large import folio_add_anon_rmap_pmd, folio_maybe_dma_pinned
 from kmm.mm.split_pmd import split_huge_pmd
 from kmm.mm.system import page_at
 from kmm.mm.vmstat import add_mm_counter
-
-_WRITE = 0x2
-_UFFD_WP = 0x400
 
 
 def copy_huge_pmd(new: VmAreaStruct, vma: VmAreaStruct, child: PmdSlot, pmd: PmdSlot, address: int) -> bool:
@@ -67,6 +67,10 @@ def _share_huge(new: VmAreaStruct, pmd: PmdSlot, address: int, value: pmd_t) -> 
         ClearPageAnonExclusive(page)
         folio_add_anon_rmap_pmd(folio, new, exclusive=False)
         add_mm_counter(new.vm_mm, MM_ANONPAGES, HPAGE_PMD_NR())
-    if value & _WRITE:
-        set_pmd(pmd, pmd_t(value & ~_WRITE))
-    return pmd_t(pmd_mkold(value) & ~_WRITE & ~_UFFD_WP)
+    pmdp_set_wrprotect(pmd)
+    return pmd_clear_uffd_wp(pmd_wrprotect(pmd_mkold(value)))
+
+
+def pmdp_set_wrprotect(pmdp: PmdSlot) -> None:
+    """Make a huge entry read-only in one step: the hardware may mark it meanwhile."""
+    current.machine.rmw(pmdp, PmdSlot.val, pmd_wrprotect, ONCE)

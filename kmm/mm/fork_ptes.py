@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from kmm.kernel import current
-from kmm.kernel.access import PLAIN
-from kmm.mm.cow import folio_prealloc
+from kmm.kernel.access import ONCE
 from kmm.mm.folio import ClearPageAnonExclusive, Folio, Page, PageAnonExclusive, __folio_mark_uptodate, folio_get, page_folio
-from kmm.mm.memory import mk_pte, vm_normal_page
-from kmm.mm.mm_types import MM_ANONPAGES, MM_SWAPENTS, VM_WRITE, MmStruct, VmAreaStruct
-from kmm.mm.pgtable import PtePtr, ptep_get, set_pte, set_pte_at
+from kmm.mm.memory import copy_mc_user_highpage, maybe_mkwrite, mk_pte, vm_normal_page
+from kmm.mm.mm_types import MM_ANONPAGES, MM_SWAPENTS, MmStruct, VmAreaStruct
+from kmm.mm.pgtable import PtePage, PtePtr, ptep_get, set_pte, set_pte_at
+from kmm.mm.pgtable_bits import pte_clear_uffd_wp, pte_wrprotect
 from kmm.mm.pte import (
     PTE_MARKER_GUARD,
     PTE_MARKER_POISONED,
@@ -30,7 +28,6 @@ from kmm.mm.pte import (
     pte_marker_get,
     pte_mkdirty,
     pte_mkold,
-    pte_mkwrite,
     pte_none,
     pte_pfn,
     pte_present,
@@ -51,36 +48,36 @@ from kmm.mm.swapfile import swap_duplicate
 from kmm.mm.system import page_at
 from kmm.mm.vmstat import add_mm_counter, node_stat_mod
 
-_WRITE: Final = 0x2
-_UFFD_WP: Final = 0x400
 
-
-def copy_one(new: VmAreaStruct, vma: VmAreaStruct, dst: PtePtr, src: PtePtr, address: int, fresh: Folio | None) -> bool:
+def copy_one(new: VmAreaStruct, vma: VmAreaStruct, dst: PtePtr, src: PtePtr, address: int, fresh: Folio | None) -> str:
     """Copy one entry; both tables are locked.
 
     :param fresh: takes the copy of a pinned page
-    :returns: false: the page may be pinned, and there is no ``fresh`` one
+    :returns: empty; ``EAGAIN``: the page may be pinned, and there is no ``fresh`` one; ``EHWPOISON``: its copy meets poison
     """
     pte = ptep_get(src)
     if pte_none(pte):
-        return True
+        return ""
     if not pte_present(pte):
         _copy_nonpresent(new, vma, dst, src, pte)
-        return True
+        return ""
     page = vm_normal_page(vma, address, pte)
     if page is None:
         _count_ksm_zero(new.vm_mm, pte)
     elif PageAnonExclusive(page) and folio_maybe_dma_pinned(page_folio(page)):
-        if fresh is not None:
-            _map_copy(new, dst, address, page, fresh)
-        return fresh is not None
+        return copy_present_page(new, vma, dst, address, page, fresh)
     else:
         _share(new, page, address)
     if pte_write(pte):
-        pte = pte_t(pte & ~_WRITE)
-        set_pte(src, pte)
-    set_pte_at(new.vm_mm, address, dst, pte_t(pte_mkold(pte) & ~_UFFD_WP))
-    return True
+        ptep_set_wrprotect(src)
+        pte = pte_wrprotect(pte)
+    set_pte_at(new.vm_mm, address, dst, pte_clear_uffd_wp(pte_mkold(pte)))
+    return ""
+
+
+def ptep_set_wrprotect(ptep: PtePtr) -> None:
+    """Make an entry read-only in one step: the hardware may mark it meanwhile."""
+    current.machine.rmw_item(ptep.table, PtePage.entries, ptep.index, pte_wrprotect, ONCE)
 
 
 def _share(new: VmAreaStruct, page: Page, address: int) -> None:
@@ -97,20 +94,18 @@ def _count_ksm_zero(mm: MmStruct, pte: pte_t) -> None:
         node_stat_mod("ksm_zero_pages", 1)
 
 
-def prealloc(new: VmAreaStruct, address: int) -> Folio | None:
-    """A charged folio for the copy of a pinned page. May sleep."""
-    return folio_prealloc(new, address, need_zero=False)
-
-
-def _map_copy(new: VmAreaStruct, dst: PtePtr, address: int, page: Page, fresh: Folio) -> None:
-    contents = current.machine.read(page, Page.contents, PLAIN)
-    current.machine.write(fresh.pages[0], Page.contents, contents, PLAIN)
+def copy_present_page(new: VmAreaStruct, vma: VmAreaStruct, dst: PtePtr, address: int, page: Page, fresh: Folio | None) -> str:
+    """Let the child map a copy: the page stays the parent's, whatever somebody who pinned it writes there."""
+    if fresh is None:
+        return "EAGAIN"
+    if copy_mc_user_highpage(fresh.pages[0], page, address, vma):
+        return "EHWPOISON"
     __folio_mark_uptodate(fresh)
     folio_add_new_anon_rmap(fresh, new, address, exclusive=True)
     folio_add_lru_vma(fresh, new)
     add_mm_counter(new.vm_mm, MM_ANONPAGES, 1)
-    pte = pte_mkdirty(mk_pte(fresh.pages[0], new.vm_page_prot))
-    set_pte_at(new.vm_mm, address, dst, pte_mkwrite(pte) if new.vm_flags & VM_WRITE else pte)
+    set_pte_at(new.vm_mm, address, dst, maybe_mkwrite(pte_mkdirty(mk_pte(fresh.pages[0], new.vm_page_prot)), new))
+    return ""
 
 
 def _copy_nonpresent(new: VmAreaStruct, vma: VmAreaStruct, dst: PtePtr, src: PtePtr, pte: pte_t) -> None:

@@ -236,7 +236,7 @@ def _move_pte(pmc: PagetableMove, i: int, old_pte: PtePtr, new_pte: PtePtr) -> p
     VM_WARN_ON_ONCE(not pte_none(ptep_get(new_pte)), "!pte_none(*new_ptep)")
     old = ptep_get(old_pte)
     if not pte_none(old):
-        ptep_get_and_clear(mm, pmc.old_addr + at, old_pte)
+        old = ptep_get_and_clear(mm, pmc.old_addr + at, old_pte)
         entry = _moved_pte(old, drops_uffd_wp=userfaultfd_armed(pmc.old))
         if not pte_none(entry):
             set_pte_at(mm, pmc.new_addr + at, new_pte, entry)

@@ -117,8 +117,11 @@ def _can_merge(a: VmAreaStruct, b: VmAreaStruct) -> bool:
 
 
 def is_mergeable_anon_vma(a: AnonVma | None, b: AnonVma | None) -> bool:
-    """Two anon_vmas that one VMA could have: the same, or one of the two VMAs has none."""
-    return a is b or a is None or b is None
+    """Two anon_vmas that one VMA could have: the same, or one of the two VMAs has none, and a fork gave the other no chain of several."""
+    if a is None or b is None:
+        either = a or b
+        return either is None or either.root is either
+    return a is b
 
 
 def _merge(mm: MmStruct, a: VmAreaStruct, b: VmAreaStruct) -> None:

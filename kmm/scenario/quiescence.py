@@ -129,13 +129,18 @@ def _tlb_of(this: System, mm: MmStruct, cpu: int, cached: dict[int, int]) -> Non
         index = (address - this.base) // this.machine.page_size
         table = table_of(this, mm, index // nr)
         if isinstance(table, PtePage):
-            now = table._entries[index % nr]
+            now: int = table._entries[index % nr]
             pfn = (now >> 12) & 0xFFFFFFFFFF if now & 0x101 else -1
         else:
+            now = pmd_of(mm, index // nr)
             pfn = -1 if table is None else table.pfn + index % nr
         old = (entry >> 12) & 0xFFFFFFFFFF
         if old != pfn:
             this.machine.report("TLB", f"CPU {cpu} still translates page {index} to {_frame(this, old)}: no flush reached it")
+            return
+        if entry & ~now & 0x3:
+            what = "writes" if now & 1 else "uses"
+            this.machine.report("TLB", f"CPU {cpu} still {what} page {index}, which the tables forbid: no flush reached it")
             return
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from kmm.mm import exit as mm_exit
 from kmm.mm import fork, fork_huge, fork_ptes
-from kmm.scenario.model import Failure, Scenario
+from kmm.scenario.model import Failure, Scenario, Vma
 from kmm.scenario.run import run
 from kmm.scenario.step import Step
 from refactors import v12
@@ -70,6 +70,39 @@ def test_without_memory_for_the_copy_there_is_no_child() -> None:
     assert r.world.system.mms[1].freed_by == "mmdrop"
 
 
+def test_poison_in_a_pinned_page_ends_the_fork() -> None:
+    r = done(POISONED)
+    assert r.steps == ("done", "ENOMEM", "done")
+    assert r.world.system.mms[1].freed_by == "mmdrop"
+    assert r.world.system.poison_queued
+
+
+def test_the_reverse_mapping_finds_children_of_children() -> None:
+    r = done(GRANDCHILD)
+    assert r.steps == ("done",) * 4
+    assert [mm._rss_stat for mm in r.world.system.mms] == [[0, 0], [0, 1], [0, 1]]
+
+
+def test_a_childs_vma_does_not_grow_over_fresh_memory() -> None:
+    """Its anon_vma is not the only one of the VMA's chain."""
+    r = done(system("a" * 8, FORK, *(Step(op="mmap", process=n, page=8, length=8) for n in (1, 2)), store(2, 8), LEAVE))
+    assert set(r.steps) == {"done"}
+    r = done(system("a" * 8, FORK, *(Step(op="mmap", process=n, page=8, length=8) for n in (1, 2)), store(2, 8)))
+    assert [len(mm._vmas) for mm in r.world.system.mms] == [1, 2]
+    first, second = r.world.system.mms[1]._vmas
+    assert first._anon_vma is not second._anon_vma
+
+
+def test_what_a_fault_brings_back_is_not_copied() -> None:
+    """Without an anon_vma there is nothing but zero pages and markers; frames without folio are copied."""
+    r = done(NOT_COPIED)
+    assert r.world.system.mms[1]._pgtables_bytes == 0
+    assert r.world.system.shadow[2, 0] == 0
+    special = Vma(pages="i" * 24, flags=("mixedmap", "read", "write"), anon_vma=False)
+    r = done(attrs.evolve(system("." * 24, FORK, load(2, 0, 24)), vmas=(special,)))
+    assert r.steps == ("done", "done")
+
+
 def test_what_is_not_to_be_copied_is_not() -> None:
     advice = Step(op="madvise", page=8, length=8, value="dontfork")
     r = done(system("a" * 24, advice, FORK, load(2, 8)))
@@ -107,12 +140,18 @@ SWAPPED = system("w" * 8 + "." * 16, FORK)
 HUGE = system("a" * 8 + "." * 16, KHUGEPAGED, FORK, store(1, 3), load(2, 3))
 PINNED = system("a" * 8 + "." * 16, Step(op="pin", page=1), FORK, store(1, 1), load(2, 1))
 LEFT = system("a" * 8 + "." * 16, FORK, LEAVE)
+POISONED = attrs.evolve(system("a" * 8 + "." * 16, Step(op="pin", page=1), FORK, load(1, 1)), failures=(Failure(kind="poison", page=1),))
+NOT_COPIED = attrs.evolve(system("." * 24, FORK), vmas=(Vma(pages="P" + "." * 23, flags=("read", "write"), anon_vma=False),))
+GRANDCHILD = system("." * 24, FORK, store(2, 0), Step(op="fork", process=2), Step(op="swapout", process=2, page=0))
+COPY = "if copy_mc_user_highpage(fresh.pages[0], page, address, vma):"
+REMEMBER = "this.shadow[ident, index] = this.shadow[oldmm.ident, index] if copied else 0"
+OWN = 'anon_vma = AnonVma(f"anon_vma{new.vm_mm.ident}", parent.root, parent)'
 
 
 @pytest.mark.parametrize(
     ("check", "function", "old", "new", "s"),
     [
-        ("TRANSPARENCY", fork_ptes.copy_one, "pte = pte_t(pte & ~_WRITE)", "pass", PART),
+        ("TRANSPARENCY", fork_ptes.copy_one, "ptep_set_wrprotect(src)", "pass", PART),
         ("TRANSPARENCY", fork.dup_mmap, "flush_tlb_range(vma, vma.vm_start, vma.vm_end)", "pass", PART),
         ("TRANSPARENCY", fork_ptes._share, "ClearPageAnonExclusive(page)", "pass", PART),
         ("CONSERVATION", fork_ptes._share, "add_mm_counter(new.vm_mm, MM_ANONPAGES, 1)", "pass", PART),
@@ -120,8 +159,12 @@ LEFT = system("a" * 8 + "." * 16, FORK, LEAVE)
         ("CONSERVATION", fork_ptes._copy_nonpresent, "swap_duplicate(offset)", "pass", SWAPPED),
         ("CONSERVATION", fork_huge.copy_huge_pmd, "mm_inc_nr_ptes(new.vm_mm)", "pass", HUGE),
         ("CONSERVATION", fork_huge.copy_huge_pmd, "pgtable_trans_huge_deposit(new.vm_mm, child, pgtable)", "pass", HUGE),
-        ("TRANSPARENCY", fork_huge._share_huge, "set_pmd(pmd, pmd_t(value & ~_WRITE))", "pass", HUGE),
-        ("TRANSPARENCY", fork_ptes._map_copy, "current.machine.write(fresh.pages[0], Page.contents, contents, PLAIN)", "pass", PINNED),
+        ("TRANSPARENCY", fork_huge._share_huge, "pmdp_set_wrprotect(pmd)", "pass", HUGE),
+        ("PAGE_TABLE_CHECK", fork_ptes.copy_one, "pte = pte_wrprotect(pte)", "pass", PART),
+        ("TRANSPARENCY", fork_ptes.copy_present_page, COPY, "if False:", PINNED),
+        ("REFCOUNT", fork.copy_pinned, "folio_put(folio)", "pass", POISONED),
+        ("TRANSPARENCY", fork._remember, REMEMBER, REMEMBER.replace(" if copied else 0", ""), NOT_COPIED),
+        ("steps", fork.anon_vma_fork, OWN, OWN.replace("parent)", "parent.root)"), GRANDCHILD),
         ("LOCKDEP", fork.dup_mmap, "mmap_write_unlock(oldmm)", "pass", PART),
         ("REFCOUNT", mm_exit.exit_mm, "mmdrop(mm)", "pass", LEFT),
         ("KASAN", mm_exit.exit_mm, "khugepaged_exit(mm)", "mmdrop(mm)", LEFT),
@@ -129,7 +172,7 @@ LEFT = system("a" * 8 + "." * 16, FORK, LEAVE)
     ids=lambda value: value if isinstance(value, str) and len(value) < 40 else "",
 )
 def test_a_seeded_bug_is_caught(check: str, function: object, old: str, new: str, s: Scenario) -> None:
-    done(s)
+    clean = done(s)
     with changed(Change(check, function, old, new, s)):
         r = run(s, v12.VARIANT)
-    assert check in {each.check for each in r.world.system.machine.reports}
+    assert check in {each.check for each in r.world.system.machine.reports} | {"steps"} - {"steps" if r.steps == clean.steps else ""}

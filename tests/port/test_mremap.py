@@ -288,7 +288,7 @@ PGOFF = "pgoff = page_number(new) if vma.anon_vma is None else linear_page_index
         ("TLB", move_tables.move_ptes, "flush_tlb_range(pmc.old, pmc.old_addr, pmc.old_addr + extent)", "pass", SMALL, around),
         ("TLB", move_tables.move_normal_pmd, FLUSH, "pass", RANGE, whole),
         ("TLB", move_tables.move_huge_pmd, FLUSH, "pass", HUGE, whole),
-        ("PAGE_TABLE_CHECK", move_tables._move_pte, "ptep_get_and_clear(mm, pmc.old_addr + at, old_pte)", "pass", SMALL, around),
+        ("PAGE_TABLE_CHECK", move_tables._move_pte, "old = ptep_get_and_clear(mm, pmc.old_addr + at, old_pte)", "pass", SMALL, around),
         ("CONSERVATION", move_tables.move_normal_pmd, "pmd_clear(old_pmd)", "pass", RANGE, whole),
         ("LOCKDEP", move_tables.move_ptes, "pte_unmap(new_pte)", "pass", SMALL, around),
         ("answer", mremap.copy_vma, PGOFF, "pgoff = page_number(new)", SWAPPED, reclaimed),
