@@ -15,6 +15,7 @@ from kmm.mm.gup import pin_user_page, unpin_user_page
 from kmm.mm.khugepaged.daemon import khugepaged_pass
 from kmm.mm.madvise import do_madvise
 from kmm.mm.memcontrol import memory_write
+from kmm.mm.mlock import folio_evictable
 from kmm.mm.mlock_vma import do_mlock, do_munlock
 from kmm.mm.mm_types import VM_EXEC, VM_READ, VM_WRITE, MmStruct
 from kmm.mm.mmap_region import do_mmap
@@ -221,7 +222,8 @@ def _swapout(a: Actor) -> str:
 
 def _age(a: Actor) -> str:
     for folio in a.folios("age"):
-        folio_referenced(folio, is_locked=False)
+        if folio_evictable(folio):
+            folio_referenced(folio, is_locked=False)
     return ""
 
 

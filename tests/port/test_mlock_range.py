@@ -14,8 +14,10 @@ from kmm.mm.swap import lru_add_drain_all
 from kmm.mm.vmscan import swap_out_folio
 from kmm.scenario.build import World
 from kmm.scenario.model import Failure, Scenario, Vma
+from kmm.scenario.step import Step
 from tests.port.faulting import NR, SIZE, address, bits, events, folio, is_huge, load, memory, process, rss, store, usage
 from tests.port.mistakes import notices
+from tests.port.test_address_space import done, system
 
 BOTH = ("read", "write")
 NONE = "." * NR
@@ -232,3 +234,10 @@ def test_a_seeded_mistake_is_caught(
     catches: str, function: Callable[..., object], old: str, new: str, s: Scenario, do: Callable[[World], list[object]]
 ) -> None:
     assert catches in notices(s, do, function, old, new)
+
+
+def test_reclaim_does_not_look_at_a_mlocked_folio() -> None:
+    """It would count as mlocked once more each time."""
+    everything = [Step(op=op, page=0, length=24) for op in ("age", "munlock")]
+    r = done(system("l" * 24, *everything, flags=("locked", "read", "write")))
+    assert r.world.system.node_stat["nr_mlock"] == 0
