@@ -96,7 +96,7 @@ def check(
         _whole("jobs", jobs, 1, _MAX_JOBS)
     _one_of("expect", expect, EXPECTATIONS)
     directory = None if counterexample_dir is None else _directory("counterexample_dir", counterexample_dir)
-    families = _generated("quick" if scope is None else scope, seed) if scenarios is None else [_given(scenarios)]
+    families = _generated("quick" if scope is None else scope, seed) if scenarios is None else _given(scenarios)
     loaded, loaded_baseline = _loaded("candidate", candidate), _loaded("baseline", baseline)
     verdict = judge(loaded_baseline, loaded, families, seed=seed, budget_s=budget_s, jobs=jobs, expect=expect)
     if directory is None:
@@ -137,7 +137,7 @@ def _generated(scope: str, seed: int) -> list[Family]:
     return generated(scope, seed)
 
 
-def _given(scenarios: AnyScenarios) -> Family:
+def _given(scenarios: AnyScenarios) -> tuple[Family, ...]:
     if isinstance(scenarios, str | os.PathLike):
         return given(load_scenarios(scenarios), "files")
     if not isinstance(scenarios, Iterable):

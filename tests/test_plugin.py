@@ -201,7 +201,7 @@ from kmm.live.given import given
 from kmm.scenario.toml import load_many
 
 def generated(scope, seed):
-    return [given(load_many("s.toml"), scope)]
+    return list(given(load_many("s.toml"), scope))
 
 kmm.api.generated = generated
 """

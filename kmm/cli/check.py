@@ -83,7 +83,7 @@ def check(
     from kmm.scenario.scope import generated
 
     sides = load(baseline), load(candidate)
-    families = [_from_files(scenarios, sides[0])] if scenarios else generated(scope, seed)
+    families = _from_files(scenarios, sides[0]) if scenarios else generated(scope, seed)
     with Progress(console.stderr()) as progress:
         verdict = judge(*sides, families, seed=seed, budget_s=budget, jobs=jobs, progress=progress.update, expect=expect)
     verdict = with_file(verdict, Path(), baseline=baseline, candidate=candidate)
@@ -98,8 +98,8 @@ def check(
     ctx.exit(verdict.exit_code)
 
 
-def _from_files(files: tuple[str, ...], baseline: LoadedVariant) -> Family:
-    """One family of everything in the files, whose steps can all happen with the baseline."""
+def _from_files(files: tuple[str, ...], baseline: LoadedVariant) -> tuple[Family, ...]:
+    """Everything in the files, whose steps can all happen with the baseline."""
     from kmm.judge.possible import need_possible
     from kmm.live.given import given
     from kmm.scenario.toml import load_many

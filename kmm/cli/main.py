@@ -32,6 +32,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "completion": ("kmm.cli.completion:completion", "Print the shell completion script."),
     "diff": ("kmm.cli.diff:diff", "Show how two variants differ, function by function."),
     "doctor": ("kmm.cli.doctor:doctor", "Show what this machine can do, and what is missing."),
+    "explore": ("kmm.cli.explore:explore", "Run a scenario beside others, under every schedule."),
     "fmt": ("kmm.cli.fmt:fmt", "Rewrite scenario files in the canonical form."),
     "lint": ("kmm.cli.lint:lint", "Check that variants differ only in what they declare."),
     "new": ("kmm.cli.new:new", "Begin a variant of your own."),

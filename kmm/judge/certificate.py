@@ -25,6 +25,7 @@ class Transcript:
     def pair(self, pair: Pair) -> None:
         """Add a scenario and what both variants showed; where they agree, once."""
         self._hash.update(repr(_IDENTITY(pair.scenario)).encode())
+        self._hash.update(pair.digest)
         for o in (pair.baseline, pair.candidate if pair.differs else None):
             self._hash.update(b"\n" if o is None else o.canonical() + b"\n")
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from importlib import metadata
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 
@@ -25,6 +25,8 @@ from kmm.scenario.model import Scenario
 if TYPE_CHECKING:
     from kmm.scenario.families import Family
 
+EXECUTIONS: Final = 50
+"""How much more than one run a scenario with actors weighs."""
 Progress: TypeAlias = Callable[[str, int], None]
 """Called with the name of the family and the number of pairs judged so far, now and then."""
 
@@ -71,6 +73,8 @@ def check(
     try:
         if tally.different is not None:
             example = counterexample(contest, tally.different, stall_s)
+        elif tally.refines is not None:
+            example = counterexample(contest, tally.refines, stall_s, refines=True)
     except KeyboardInterrupt:
         interrupted = True
     environment = Environment(elapsed_s=time.monotonic() - started, versions=_versions(), jobs=workers)
@@ -116,13 +120,13 @@ def chunks(families: Sequence[Family]) -> Iterator[Chunk]:
                 continue
             everywhere.add(identity)
             scenarios.append(s)
-            weight += s.geometry.pages * (1 + len(s.steps)) + 8
+            weight += (s.geometry.pages * (1 + len(s.steps)) + 8) * (EXECUTIONS if s.actors else 1)
             if weight >= CHUNK_WEIGHT:
-                yield Chunk(number, tuple(scenarios), seen)
+                yield Chunk(number, tuple(scenarios), seen, family.schedules)
                 scenarios.clear()
                 weight = seen = 0
         if seen:
-            yield Chunk(number, tuple(scenarios), seen)
+            yield Chunk(number, tuple(scenarios), seen, family.schedules)
 
 
 class Tally:
@@ -138,6 +142,7 @@ class Tally:
         self.undetermined = 0
         self.gave_up = False
         self.different: Scenario | None = None
+        self.refines: Scenario | None = None
         self.findings: dict[tuple[str, str], Finding] = {}
         self.excused: dict[int, tuple[int, Scenario]] = {}
         self.codes: set[str] = set()
@@ -165,6 +170,8 @@ class Tally:
         for number, found in sorted(result.excused.items()):
             count, first = self.excused.get(number, (0, chunk.scenarios[found.first]))
             self.excused[number] = count + found.count, first
+        if result.refines is not None and self.refines is None:
+            self.refines = chunk.scenarios[result.refines]
         if result.different is not None:
             self.different = chunk.scenarios[result.different]
 
@@ -188,7 +195,9 @@ class Tally:
     ) -> Verdict:
         """The conclusion."""
         kinds = [family.kind for family, count in zip(self.families, self.counts, strict=True) if count]
-        relation = relate(different=self.different is not None, determined=determined, judged=self.judged, kinds=kinds)
+        relation = relate(
+            different=self.different is not None, refines=self.refines is not None, determined=determined, judged=self.judged, kinds=kinds
+        )
         if example is None and self.different is not None:
             example = Counterexample(scenario=self.different, differs=(), explanation="interrupted before it was minimised")
         return Verdict(

@@ -12,6 +12,7 @@ from kmm.judge.findings import CONTRACT, UNDETERMINED, shared
 from kmm.judge.intended import excuses
 from kmm.judge.pair import Pair, judge_pair
 from kmm.judge.pool import Beat, Skip
+from kmm.judge.search import EXHAUSTIVE, SAMPLED, Search
 from kmm.judge.variants import LoadedVariant
 from kmm.mm.intended import IntendedDifference
 from kmm.scenario.model import Scenario
@@ -40,11 +41,13 @@ class Chunk:
 
     :param family: its number
     :param seen: how many of the family's distinct scenarios the chunk stands for: its own, and those that were judged before
+    :param schedules: how many are drawn for a scenario with actors; 0: all that matter are run
     """
 
     family: int
     scenarios: tuple[Scenario, ...]
     seen: int
+    schedules: int = 0
 
 
 @attrs.define
@@ -62,6 +65,7 @@ class ChunkResult:
     :param judged: pairs
     :param outside: scenarios outside of the contract
     :param different: the first scenario in which the variants differ; the chunk was judged no further
+    :param refines: the first one in which the candidate can do less than the baseline
     :param findings: (check, sentence) to how often
     :param excused: index of the intended difference to how often
     :param digest: of the transcript
@@ -72,6 +76,7 @@ class ChunkResult:
     undetermined: int = 0
     outside: int = 0
     different: int | None = None
+    refines: int | None = None
     findings: dict[tuple[str, str], Count] = attrs.field(factory=dict)
     excused: dict[int, Count] = attrs.field(factory=dict)
     codes: set[str] = attrs.field(factory=set)
@@ -80,14 +85,17 @@ class ChunkResult:
     digest: bytes = b""
 
 
-def is_different(pair: Pair, intended: tuple[IntendedDifference, ...]) -> bool:
-    """Some observable differs, and nothing excuses it."""
-    return bool(pair.differs) and len(excuses(pair, intended)) < len(pair.differs)
+def is_different(pair: Pair, intended: tuple[IntendedDifference, ...], *, refines: bool = False) -> bool:
+    """Some observable differs, and nothing excuses it.
+
+    :param refines: ask instead whether the candidate can only do less than the baseline
+    """
+    return bool(pair.differs) and pair.refines == refines and len(excuses(pair, intended)) < len(pair.differs)
 
 
 def judge_chunk(contest: Contest, chunk: Chunk, skip: Skip, beat: Beat) -> ChunkResult:
     """Judge a chunk, up to the first difference."""
-    judge = _ChunkJudge(contest)
+    judge = _ChunkJudge(contest, EXHAUSTIVE if not chunk.schedules else attrs.evolve(SAMPLED, budget=chunk.schedules))
     for index, s in enumerate(chunk.scenarios):
         if index in skip:
             continue
@@ -99,8 +107,9 @@ def judge_chunk(contest: Contest, chunk: Chunk, skip: Skip, beat: Beat) -> Chunk
 
 
 class _ChunkJudge:
-    def __init__(self, contest: Contest) -> None:
+    def __init__(self, contest: Contest, search: Search) -> None:
         self.contest = contest
+        self.search = search
         self.files = contest.baseline.files, contest.candidate.files
         self.out = ChunkResult()
         self.transcript = Transcript()
@@ -109,7 +118,7 @@ class _ChunkJudge:
     def scenario(self, index: int, s: Scenario) -> bool:
         """Judge one; true for a difference. Whatever escapes a run makes the scenario undetermined."""
         try:
-            pair = judge_pair(s, self.contest.baseline.variant, self.contest.candidate.variant)
+            pair = judge_pair(s, self.contest.baseline.variant, self.contest.candidate.variant, self.search)
             excused = excuses(pair, self.contest.intended) if pair.differs else {}
             if s.contract == "checked":
                 self._reached(pair)
@@ -119,6 +128,9 @@ class _ChunkJudge:
             return False
         if not pair.applicable:
             self.out.not_applicable += 1
+        elif pair.lead:
+            self._find(index, UNDETERMINED, "the search of the schedules ended before it could tell")
+            self.out.undetermined += 1
         elif s.contract == "unchecked":
             self._outside(index, pair)
         else:
@@ -149,13 +161,20 @@ class _ChunkJudge:
         self.transcript.pair(pair)
         for each in excused.values():
             _count(self.out.excused, self.contest.intended.index(each), index)
-        if pair.baseline is not None and pair.candidate is not None:
-            for check, sentence in shared(pair.baseline, pair.candidate):
-                self._find(index, check, sentence)
-        if len(excused) == len(pair.differs):
+        for check, sentence in self._shared(pair):
+            self._find(index, check, sentence)
+        if pair.refines and self.out.refines is None:
+            self.out.refines = index
+        if pair.refines or len(excused) == len(pair.differs):
             return False
         self.out.different = index
         return True
+
+    def _shared(self, pair: Pair) -> list[tuple[str, str]]:
+        """What is wrong on both sides; beside actors, in some outcome that both can come to."""
+        if pair.scenario.actors:
+            return sorted({each for o in pair.common for each in shared(o, o)})
+        return [] if pair.baseline is None or pair.candidate is None else shared(pair.baseline, pair.candidate)
 
     def _find(self, index: int, check: str, sentence: str) -> None:
         _count(self.out.findings, (check, sentence), index)

@@ -12,8 +12,8 @@ import attrs
 
 import kmm
 from kmm.judge.difference import Difference, differences
+from kmm.judge.differing import differing
 from kmm.judge.observe import observe
-from kmm.judge.pair import differing
 from kmm.judge.variants import LoadedVariant
 from kmm.judge.words import step_text, trace_line
 from kmm.kernel.record import Step
@@ -108,8 +108,13 @@ class Explanation:
 def explain(s: Scenario, baseline: LoadedVariant, candidate: LoadedVariant) -> Explanation:
     """Run both variants once more, with a log, and find where they part."""
     a, b = (run(s, each.variant, record=True) for each in (baseline, candidate))
-    steps, others = _steps(a), _steps(b)
-    common = next((i for i, (x, y) in enumerate(zip(steps, others, strict=False)) if x.text != y.text), min(len(steps), len(others)))
+    return explain_runs(a, b, baseline, candidate)
+
+
+def explain_runs(a: Run, b: Run, baseline: LoadedVariant, candidate: LoadedVariant) -> Explanation:
+    """Where two runs part that were made with a log."""
+    steps, others = steps_of(a), steps_of(b)
+    common = next((i for i, (x, y) in enumerate(zip(steps, others, strict=False)) if _said(x) != _said(y)), min(len(steps), len(others)))
     same = common == len(steps) == len(others)
     x, y = observe(a), observe(b)
     return Explanation(
@@ -123,7 +128,11 @@ def explain(s: Scenario, baseline: LoadedVariant, candidate: LoadedVariant) -> E
     )
 
 
-def _steps(r: Run) -> list[Step]:
+def _said(step: Step) -> tuple[str, str]:
+    return step.task, step.text
+
+
+def steps_of(r: Run) -> list[Step]:
     """The log in kernel words: what it only hints at is taken from what was observed, in the same order."""
     this = r.world.system
     machine = this.machine
@@ -135,7 +144,7 @@ def _steps(r: Run) -> list[Step]:
     steps: list[Step] = []
     for step in machine.recorder.steps if machine.recorder is not None else ():
         text = next((next(texts, step.text) for lead, texts in observed.items() if step.text.startswith(lead)), step.text)
-        steps.append(Step(step_text(text), step.stack))
+        steps.append(attrs.evolve(step, text=step_text(text)))
     return steps
 
 
@@ -165,10 +174,10 @@ def _turn_of(r: Run, steps: list[Step], at: int, loaded: LoadedVariant) -> Turn:
 
 def _place(file: str, line: int, function: str) -> Place:
     linecache.checkcache(file)
-    return Place(_relative(Path(file)), line, function, linecache.getline(file, line).strip())
+    return Place(relative(Path(file)), line, function, linecache.getline(file, line).strip())
 
 
-def _relative(file: Path) -> str:
+def relative(file: Path) -> str:
     for base in (_ROOT, Path.cwd()):
         if file.is_relative_to(base):
             return str(file.relative_to(base))

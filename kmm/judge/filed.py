@@ -8,9 +8,8 @@ import attrs
 
 from kmm.judge.errors import VariantError
 from kmm.judge.replay import DIFFERENT, default_name, replay, write_counterexample
-from kmm.judge.verdict import Verdict
+from kmm.judge.verdict import Counterexample, Verdict
 from kmm.scenario.errors import ScenarioError
-from kmm.scenario.model import Scenario
 
 
 def with_file(verdict: Verdict, directory: Path, *, baseline: str, candidate: str) -> Verdict:
@@ -27,14 +26,14 @@ def with_file(verdict: Verdict, directory: Path, *, baseline: str, candidate: st
         return verdict
     file = directory / default_name(example.scenario)
     try:
-        _write_and_replay(file, example.scenario, baseline, candidate)
+        _write_and_replay(file, example, baseline, candidate)
     except (ScenarioError, VariantError) as error:
         return attrs.evolve(verdict, counterexample=attrs.evolve(example, explanation=f"{example.explanation}\n{error}"))
     return attrs.evolve(verdict, counterexample=attrs.evolve(example, file=str(file)))
 
 
-def _write_and_replay(file: Path, s: Scenario, baseline: str, candidate: str) -> None:
-    write_counterexample(file, s, baseline=baseline, candidate=candidate)
+def _write_and_replay(file: Path, example: Counterexample, baseline: str, candidate: str) -> None:
+    write_counterexample(file, example.scenario, baseline=baseline, candidate=candidate, schedule=example.schedule)
     if replay(file).relation != DIFFERENT:
         raise ScenarioError(
             "run again from its file it shows no difference", "look for what one of the variants keeps between runs", str(file)

@@ -48,7 +48,7 @@ class _Search:
     def sweep(self) -> bool:
         """Try every kind of step once; false when none made it smaller."""
         before = self.best
-        if not self.best.steps:
+        if not self.best.steps and not self.best.actors:
             self.first_of(recuts)
         for steps in (smaller_systems, _without, _driver, _settings):
             while self.first_of(steps):
@@ -95,9 +95,9 @@ def size(s: Scenario) -> tuple[int, ...]:
     return (
         s.geometry.ptes,
         s.geometry.ranges,
-        len(s.processes) + len(s.steps),
-        sum(step.length for step in s.steps),
-        sum(step.page or 0 for step in s.steps),
+        len(s.processes) + len(s.steps) + len(s.actors),
+        sum(step.length for step in (*s.steps, *s.actors)),
+        sum(step.page or 0 for step in (*s.steps, *s.actors)),
         len(others) - others.count(_NOTHING) + sum(len(process.vmas) for process in s.processes),
         len(others) - others.count(_PLAIN),
         sum((process.pmd != "table") + (process.thp_disable != "no") for process in s.processes),
@@ -164,7 +164,7 @@ def _driver(s: Scenario) -> Iterator[Scenario]:
     """A scan in place of a direct attempt, khugepaged in place of MADV_COLLAPSE, the defaults of an attempt."""
     d = s.driver
     for kind in _KINDS[: _KINDS.index(d.kind)]:
-        if s.steps and kind is DriverKind.DIRECT:
+        if s.steps and (kind is DriverKind.DIRECT or s.actors):
             continue
         driver = Driver(kind=kind)
         if s.steps:

@@ -1,4 +1,4 @@
-"""Smaller steps, fewer processes and fewer ranges: for scenarios with steps."""
+"""Smaller steps, fewer processes and fewer ranges: for scenarios with steps or actors."""
 
 from __future__ import annotations
 
@@ -40,11 +40,20 @@ def _smaller(step: Step) -> Iterator[Step]:
             yield attrs.evolve(step, page=page)
 
 
+def fewer_actors(s: Scenario) -> Iterator[Scenario]:
+    """Without one actor; then each over fewer pages."""
+    for number, actor in enumerate(s.actors):
+        others = s.actors[:number], s.actors[number + 1 :]
+        yield from changed(s, actors=(*others[0], *others[1]))
+        for smaller in _smaller(actor):
+            yield from changed(s, actors=(*others[0], smaller, *others[1]))
+
+
 def fewer_processes(s: Scenario) -> Iterator[Scenario]:
     """Without one process that no step needs, and with emptier ones."""
     for number in range(len(s.processes), 0, -1):
-        steps = tuple([_renumbered(step, number + 1) for step in s.steps if not _by(step, number + 1)])
-        yield from changed(s, processes=(*s.processes[: number - 1], *s.processes[number:]), steps=steps)
+        steps, actors = (tuple([_renumbered(x, number + 1) for x in part if not _by(x, number + 1)]) for part in (s.steps, s.actors))
+        yield from changed(s, processes=(*s.processes[: number - 1], *s.processes[number:]), steps=steps, actors=actors)
     for number, process in enumerate(s.processes):
         for emptier in _emptier(process):
             yield from changed(s, processes=(*s.processes[:number], emptier, *s.processes[number + 1 :]))
@@ -87,11 +96,14 @@ def fewer_ranges(s: Scenario) -> Iterator[Scenario]:
     end = geometry.pages
     try:
         spaces = [attrs.evolve(p, vmas=_cut(p.vmas, end), pmd=_first_words(p.pmd, geometry.ranges)) for p in s.address_spaces]
-        steps = tuple([attrs.evolve(x, length=min(x.length, end - (x.page or 0))) for x in s.steps if (x.page or 0) < end])
+        steps, actors = (
+            tuple([attrs.evolve(x, length=min(x.length, end - (x.page or 0))) for x in part if (x.page or 0) < end])
+            for part in (s.steps, s.actors)
+        )
     except ScenarioError:
         return
     own, *others = spaces
-    yield from changed(s, geometry=geometry, vmas=own.vmas, pmd=own.pmd, processes=tuple(others), steps=steps)
+    yield from changed(s, geometry=geometry, vmas=own.vmas, pmd=own.pmd, processes=tuple(others), steps=steps, actors=actors)
 
 
 def _cut(vmas: tuple[Vma, ...], end: int) -> tuple[Vma, ...]:
@@ -116,8 +128,10 @@ def changed(s: Scenario, **changes: object) -> Iterator[Scenario]:
 
 
 def smaller_systems(s: Scenario) -> Iterator[Scenario]:
-    """Every scenario with steps that is one reduction smaller."""
-    if s.steps:
+    """Every scenario with steps or actors that is one reduction smaller."""
+    if s.actors:
+        yield from fewer_actors(s)
+    if s.steps or s.actors:
         yield from fewer_ranges(s)
         yield from fewer_processes(s)
         yield from fewer_steps(s)

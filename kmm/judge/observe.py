@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from operator import attrgetter
 from typing import Final, TypeAlias
 
 import attrs
 
+from kmm.kernel.machine import Machine
 from kmm.kernel.report import Report
 from kmm.mm.folio import Folio, Page
 from kmm.mm.khugepaged.types import SCAN_STATUS, ScanResult
@@ -43,7 +45,8 @@ class Observation:
     :param mmap_locked: the out-flag
     :param events: what became of each event
     :param steps: what became of each step
-    :param trace: trace events in order
+    :param actors: what became of each actor
+    :param trace: trace events in order; beside actors, those of each task
     :param vm_events: counters that are not zero
     :param mthp_stats: per-order counters that are not zero
     :param node_stat: node and cgroup counters that are not zero
@@ -62,6 +65,7 @@ class Observation:
     mmap_locked: bool | None
     events: tuple[str, ...]
     steps: tuple[str, ...]
+    actors: tuple[str, ...]
     trace: tuple[Value, ...]
     vm_events: tuple[Value, ...]
     mthp_stats: tuple[Value, ...]
@@ -94,6 +98,7 @@ def observe(run: Run) -> Observation:
     this = run.world.system
     machine = this.machine
     base = this.base
+    in_order = _as_a_set if run.scenario.actors else tuple
     return Observation(
         outcome=run.outcome,
         result=run.result,
@@ -101,7 +106,8 @@ def observe(run: Run) -> Observation:
         mmap_locked=run.mmap_locked,
         events=run.events,
         steps=run.steps,
-        trace=tuple((name, *[_trace_field(f) for f in fields]) for name, fields in machine.trace_events),
+        actors=run.actors,
+        trace=_trace_of_tasks(machine) if run.scenario.actors else _trace(machine.trace_events),
         vm_events=_counters(this.vm_events),
         mthp_stats=tuple(sorted((order, name, n) for (order, name), n in this.mthp_stats.items() if n)),
         node_stat=_counters(
@@ -111,14 +117,31 @@ def observe(run: Run) -> Observation:
                 "memory_failure_queued": len(this.poison_queued),
             }
         ),
-        notifier=tuple(this.notifier_windows),
-        tlb_flushes=tuple((start - base, end - base) for start, end in machine.tlb_flushes),
-        warnings=tuple(machine.warnings),
+        notifier=in_order(this.notifier_windows),
+        tlb_flushes=in_order((start - base, end - base) for start, end in machine.tlb_flushes),
+        warnings=in_order(machine.warnings),
         violations=violations(machine.reports),
         address_spaces=tuple([each for mm in this.mms for each in _mm(this, mm)]),
         folios=_folios(this),
         swap=tuple((offset, slot.count, slot.folio is not None, slot.contents) for offset, slot in sorted(this.swap.items())),
     )
+
+
+def _trace(events: Iterable[tuple[str, tuple[object, ...]]]) -> tuple[Value, ...]:
+    return tuple((name, *[_trace_field(f) for f in fields]) for name, fields in events)
+
+
+def _trace_of_tasks(machine: Machine) -> tuple[Value, ...]:
+    """The events before the actors began, then those of each task under its name: never one order over several tasks."""
+    of_tasks = machine.task_traces
+    before = len(machine.trace_events) - sum(map(len, of_tasks.values()))
+    named = [((f"{task}:", ()), *events) for task, events in sorted(of_tasks.items())]
+    return _trace([*machine.trace_events[:before], *(event for each in named for event in each)])
+
+
+def _as_a_set(values: Iterable[Value]) -> tuple[Value, ...]:
+    """What several tasks do has no order between them."""
+    return tuple(sorted(values, key=repr))
 
 
 def violations(reports: list[Report]) -> tuple[tuple[str, str], ...]:

@@ -6,8 +6,12 @@ from typing import Final
 
 import attrs
 
-from kmm.judge.observe import OBSERVABLES, Observation, observe
+from kmm.judge.differing import differing, hangs
+from kmm.judge.observe import Observation, observe
+from kmm.judge.search import EXHAUSTIVE, Search
+from kmm.kernel.stop import NotApplicable
 from kmm.mm.variant import Variant
+from kmm.scenario.errors import StepError
 from kmm.scenario.model import Scenario
 from kmm.scenario.run import IMPOSSIBLE, run
 
@@ -24,6 +28,10 @@ class Pair:
     :param applicable: both variants do what the scenario asks for, and a step of it is not impossible with both; otherwise it lies
         outside the pair's scope
     :param differs: names of the observables that differ
+    :param refines: beside actors: the candidate's observations are a part of the baseline's, and not all of them
+    :param lead: beside actors: the search ended before it could tell
+    :param common: beside actors: what both sides show
+    :param digest: beside actors: a hash over all that both sides show
     """
 
     scenario: Scenario
@@ -31,10 +39,19 @@ class Pair:
     candidate: Observation | None
     applicable: bool
     differs: tuple[str, ...]
+    refines: bool = False
+    lead: bool = False
+    common: tuple[Observation, ...] = ()
+    digest: bytes = b""
 
 
-def judge_pair(s: Scenario, baseline: Variant, candidate: Variant) -> Pair:
-    """Run both variants and compare. A one-sided overrun of the budget is run again at ten times the budget."""
+def judge_pair(s: Scenario, baseline: Variant, candidate: Variant, search: Search = EXHAUSTIVE) -> Pair:
+    """Run both variants and compare. A one-sided overrun of the budget is run again at ten times the budget.
+
+    :param search: of the schedules, beside actors
+    """
+    if s.actors:
+        return _judge_sets(s, baseline, candidate, search)
     a = _observation(s, baseline)
     b = _observation(s, candidate)
     if a is None or b is None:
@@ -49,18 +66,34 @@ def judge_pair(s: Scenario, baseline: Variant, candidate: Variant) -> Pair:
     return Pair(s, a, b, True, differing(a, b))
 
 
+def _judge_sets(s: Scenario, baseline: Variant, candidate: Variant, search: Search) -> Pair:
+    """Both sets of observations; those that are shown for a difference are two that are as alike as can be."""
+    from kmm.judge.sets import EQUAL, REFINES, UNDETERMINED, judge_sets
+
+    try:
+        sets = judge_sets(s, baseline, candidate, search)
+    except (NotApplicable, StepError):
+        return Pair(s, None, None, False, ())
+    common = sets.common()
+    if not common and sets.relation == EQUAL:
+        return Pair(s, None, None, True, (), lead=True)
+    if sets.relation == EQUAL:
+        cut = search.strategy == EXHAUSTIVE.strategy and not sets.complete
+        return Pair(s, common[0], common[0], True, (), lead=cut, common=common, digest=sets.digest())
+    a, b, differs = sets.nearest()
+    return Pair(
+        s,
+        a,
+        b,
+        True,
+        differs if sets.relation != UNDETERMINED else (),
+        refines=sets.relation == REFINES,
+        lead=sets.relation == UNDETERMINED,
+        common=common,
+        digest=sets.digest(),
+    )
+
+
 def _observation(s: Scenario, variant: Variant, budget_factor: int = 1) -> Observation | None:
     finished = run(s, variant, budget_factor=budget_factor)
     return observe(finished) if finished.applicable else None
-
-
-def hangs(o: Observation) -> bool:
-    """The task used up its budget."""
-    return o.outcome.startswith("HANG")
-
-
-def differing(a: Observation, b: Observation) -> tuple[str, ...]:
-    """Names of the observables that differ. Two runs that both hang are alike: where a budget cuts a run shows nothing."""
-    if a.canonical() == b.canonical() or (hangs(a) and hangs(b)):
-        return ()
-    return tuple(name for name in OBSERVABLES if repr(getattr(a, name)) != repr(getattr(b, name)))

@@ -10,7 +10,7 @@ from typing import Final
 import attrs
 
 from kmm.judge.chunk import is_different
-from kmm.judge.explain import explain
+from kmm.judge.explanation import explanation
 from kmm.judge.pair import judge_pair
 from kmm.judge.pool import STALL_S, Beat, Skip, guarded
 from kmm.judge.possible import need_possible
@@ -19,7 +19,8 @@ from kmm.scenario.errors import ScenarioError
 from kmm.scenario.files import read_text, write_atomic
 from kmm.scenario.lines import line_of
 from kmm.scenario.model import Scenario
-from kmm.scenario.toml import canonical_bytes, parse_replay, render_replay
+from kmm.scenario.recorded import Recorded
+from kmm.scenario.toml import ScenarioFile, canonical_bytes, parse_file, render_file
 
 DIFFERENT: Final = "different"
 EQUIVALENT: Final = "equivalent"
@@ -59,18 +60,21 @@ def default_name(s: Scenario) -> str:
     return f"counterexample-{hashlib.sha256(canonical_bytes(s)).hexdigest()[:8]}.toml"
 
 
-def write_counterexample(path: Path, s: Scenario, *, baseline: str, candidate: str, expect: str = DIFFERENT) -> None:
+def write_counterexample(
+    path: Path, s: Scenario, *, baseline: str, candidate: str, expect: str = DIFFERENT, schedule: Recorded | None = None
+) -> None:
     """Write a counterexample; a file that was there is replaced whole, or not at all.
 
     :param baseline: name of the variant, or its path from the current directory; in the file it is from the file's directory
     :param candidate: likewise
+    :param schedule: beside actors: leads one variant where the other never comes
     :raises ScenarioError: it cannot be written, or does not read back as what it is
     """
     sides = {"baseline": _from_file(baseline, path), "candidate": _from_file(candidate, path), "expect": expect}
-    text = render_replay(s, sides)
+    text = render_file(ScenarioFile(s, sides, schedule))
     write_atomic(path, text)
-    again, table = parse_replay(read_text(path), str(path))
-    if again != s or render_replay(again, table) != text:
+    again = parse_file(read_text(path), str(path))
+    if again.scenario != s or render_file(again) != text:
         raise ScenarioError("the counterexample does not read back as it was written", "report this", str(path))
 
 
@@ -98,7 +102,8 @@ def replay(path: str | os.PathLike[str], *, stall_s: float = STALL_S) -> Replay:
 
 def _read(path: Path) -> tuple[Scenario, dict[str, str], tuple[str, str]]:
     text = read_text(path)
-    s, table = parse_replay(text, str(path))
+    file = parse_file(text, str(path))
+    s, table = file.scenario, file.replay
     if not table:
         raise ScenarioError("the file has no [replay] table", "name a counterexample, or use kmm run", str(path))
     expect = table.get("expect", DIFFERENT)
@@ -136,9 +141,12 @@ def _run(s: Scenario, baseline: LoadedVariant, candidate: LoadedVariant, stall_s
         pair = judge_pair(s, baseline.variant, candidate.variant)
         if not pair.applicable:
             return _Outcome(UNDETERMINED, (), "one of the variants does not do what the scenario asks for")
-        if not is_different(pair, candidate.intended.get(baseline.variant.name, ())):
+        if pair.lead:
+            return _Outcome(UNDETERMINED, (), "the search of the schedules ended before it could tell")
+        intended = candidate.intended.get(baseline.variant.name, ())
+        if not is_different(pair, intended, refines=pair.refines):
             return _Outcome(EQUIVALENT, (), "")
-        return _Outcome(DIFFERENT, pair.differs, explain(s, baseline, candidate).text)
+        return _Outcome(DIFFERENT, pair.differs, explanation(s, baseline, candidate))
 
     done = guarded(work, stall_s=stall_s)
     return attrs.evolve(done.value, explanation=f"the worker {done.lost[0].reason}") if done.lost else done.value

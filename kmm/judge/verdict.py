@@ -13,6 +13,7 @@ from kmm.judge.certificate import certificate
 from kmm.judge.coverage import CodeCoverage, LineCoverage
 from kmm.judge.findings import CONTRACT, Finding
 from kmm.scenario.model import Scenario
+from kmm.scenario.recorded import Recorded
 from kmm.scenario.toml import render
 
 SCHEMA: Final = 1
@@ -97,12 +98,14 @@ class Counterexample:
     :param differs: names of the observables that differ
     :param explanation: where the two runs part
     :param file: where it was written; ``None``: nowhere yet
+    :param schedule: beside actors: leads one variant where the other never comes
     """
 
     scenario: Scenario
     differs: tuple[str, ...]
     explanation: str
     file: str | None = None
+    schedule: Recorded | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -153,10 +156,11 @@ class Verdict:
         return certificate(body, self.transcript)
 
 
-def relate(*, different: bool, determined: bool, judged: int, kinds: Sequence[str]) -> Relation:
-    """The relation of two variants that run one schedule: each has one observation of a scenario.
+def relate(*, different: bool, determined: bool, judged: int, kinds: Sequence[str], refines: bool = False) -> Relation:
+    """The relation of two variants.
 
     :param different: some scenario shows a difference that nothing excuses
+    :param refines: in some scenario the candidate can do less than the baseline
     :param determined: every scenario of the promised scope gave an answer
     :param judged: pairs
     :param kinds: of the families that were judged
@@ -165,6 +169,8 @@ def relate(*, different: bool, determined: bool, judged: int, kinds: Sequence[st
         return Relation.DIFFERENT
     if not determined or not judged:
         return Relation.UNDETERMINED
+    if refines:
+        return Relation.REFINES
     return Relation.EQUIVALENT if "exhaustive" in kinds else Relation.NO_DIFFERENCE_FOUND
 
 

@@ -120,8 +120,8 @@ def spin_lock(lock: SpinLock) -> None:
 
     :raises Deadlock: when it can never be had
     """
-    _log("spin_lock", lock)
     _acquire(lock, "write")
+    _log("spin_lock", lock)
 
 
 def spin_trylock(lock: SpinLock) -> bool:
@@ -139,8 +139,8 @@ def spin_unlock(lock: SpinLock) -> None:
 def down_read(sem: RwSem) -> None:
     """``down_read``."""
     might_sleep()
-    _log("down_read", sem)
     _acquire(sem, "read")
+    _log("down_read", sem)
 
 
 def down_read_trylock(sem: RwSem) -> bool:
@@ -158,8 +158,8 @@ def up_read(sem: RwSem) -> None:
 def down_write(sem: RwSem) -> None:
     """``down_write``."""
     might_sleep()
-    _log("down_write", sem)
     _acquire(sem, "write")
+    _log("down_write", sem)
 
 
 def down_write_trylock(sem: RwSem) -> bool:

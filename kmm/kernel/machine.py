@@ -52,6 +52,7 @@ class Machine:
         "reports",
         "scheduler",
         "split_ptlocks",
+        "task_traces",
         "tlb",
         "tlb_flushes",
         "trace_events",
@@ -90,6 +91,8 @@ class Machine:
         self.reports: list[Report] = []
         self.warnings: list[tuple[str, str]] = []
         self.trace_events: list[tuple[str, tuple[object, ...]]] = []
+        self.task_traces: dict[str, list[tuple[str, tuple[object, ...]]]] = {}
+        """Of several tasks: the trace events of each, in its order."""
         self.tlb_flushes: list[tuple[int, int]] = []
         self.rcu_pending: list[Callable[[], None]] = []
         self.recorder: Recorder | None = None

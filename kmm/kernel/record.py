@@ -6,6 +6,8 @@ import sys
 
 import attrs
 
+from kmm.kernel import current
+
 
 @attrs.frozen
 class Step:
@@ -13,10 +15,12 @@ class Step:
 
     :param text: in kernel words
     :param stack: (file, line, function) of each kernel frame, innermost first; not part of what is compared
+    :param task: whose
     """
 
     text: str
     stack: tuple[tuple[str, int, str], ...] = attrs.field(eq=False)
+    task: str = ""
 
 
 class Recorder:
@@ -42,4 +46,4 @@ class Recorder:
             if name.startswith("kmm.scenario"):
                 break
             frame = frame.f_back
-        self.steps.append(Step(text, tuple(stack)))
+        self.steps.append(Step(text, tuple(stack), current.task.name))

@@ -29,6 +29,10 @@ class NotApplicable(Stop):
     """The variant does not do what the scenario asks for: outside its scope."""
 
 
+class Abandoned(BaseException):
+    """The whole run is given up: thrown into each task that has not returned."""
+
+
 class Label(BaseException):
     """A C label: a block that :func:`goto` leaves.
 

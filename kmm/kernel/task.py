@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
+
+from kmm.kernel.access import Field, Shared
 
 if TYPE_CHECKING:
     from kmm.kernel.locks import Lock
 
 
-class Cpu:
-    """One CPU: its TLB and its pending work.
+Translations: TypeAlias = dict[int, dict[int, int]]
+"""Address-space id to (virtual address to page-table entry); a huge entry stands at each page that it maps."""
+
+
+class Cpu(Shared):
+    """One CPU.
 
     :param number: from 0
     """
 
-    __slots__ = ("number", "tlb")
+    __slots__ = ("_accessing", "_tlb", "number")
+
+    tlb: Field[Translations] = Field()
+    accessing: Field[bool] = Field()
+    """An instruction of a user is under way."""
 
     def __init__(self, number: int) -> None:
+        self.freed_by = ""
         self.number = number
-        self.tlb: dict[int, dict[int, int]] = {}
-        """Address-space id to (virtual address to page-table entry); a huge entry stands at each page that it maps."""
+        self._tlb: Translations = {}
+        self._accessing = False
+
+    @property
+    def name(self) -> str:
+        """How reports call it."""
+        return f"CPU {self.number}"
 
 
 class Task:

@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from kmm.live.capture import as_captured_drivers
 from kmm.scenario.families import Family
-from kmm.scenario.model import Scenario
+from kmm.scenario.model import DriverKind, Scenario
+
+SCHEDULES: Final = 500
+"""That are drawn for each scenario with more than two tasks."""
 
 
-def given(scenarios: Sequence[Scenario], name: str) -> Family:
-    """One family of everything given.
+def given(scenarios: Sequence[Scenario], name: str) -> tuple[Family, ...]:
+    """Everything given: one family, and another one of the scenarios that have too many schedules to run them all.
 
     :param name: of the family
     """
-    captured = sum(bool(s.assumed) for s in scenarios)
-    judged = [form for s in scenarios for form in (as_captured_drivers(s) if s.assumed else (s,))]
+    drawn = tuple(s for s in scenarios if tasks(s) > 2)
+    rest = [s for s in scenarios if tasks(s) <= 2]
+    captured = sum(bool(s.assumed) for s in rest)
+    judged = [form for s in rest for form in (as_captured_drivers(s) if s.assumed else (s,))]
     forms = f", of which {captured} captured, each in four forms" if captured else ""
-    number = "the one scenario" if len(scenarios) == 1 else f"the {len(scenarios)} scenarios"
-    return Family(name, "exhaustive", f"{number} given{forms}", lambda: iter(judged))
+    families = (
+        Family(name, "exhaustive", f"{_number(rest)} given{forms}", lambda: iter(judged)),
+        Family(
+            f"{name}, three tasks",
+            "sampled",
+            f"{SCHEDULES} schedules of {_number(drawn)} given that {'has' if len(drawn) == 1 else 'have'} three tasks or more",
+            lambda: iter(drawn),
+            steps=True,
+            schedules=SCHEDULES,
+        ),
+    )
+    return tuple(family for family, has in zip(families, (rest, drawn), strict=True) if has)
+
+
+def tasks(s: Scenario) -> int:
+    """That run at the same time."""
+    return len(s.actors) + (s.driver.kind is not DriverKind.STEPS)
+
+
+def _number(scenarios: Sequence[Scenario]) -> str:
+    return "the one scenario" if len(scenarios) == 1 else f"the {len(scenarios)} scenarios"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kmm.kernel import current
-from kmm.kernel.access import ONCE
+from kmm.kernel.locks import might_sleep
 from kmm.mm.khugepaged.enter import khugepaged_exit
 from kmm.mm.mm_types import MmStruct
 from kmm.mm.mmap import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
@@ -13,16 +13,17 @@ from kmm.mm.vma import vma_unlink, vmas_of
 from kmm.mm.zap import zap_page_range
 
 
-def exit_mm(mm: MmStruct) -> None:
-    """The last user goes: khugepaged lets go, everything is unmapped, tables are freed. May sleep.
+def mmput(mm: MmStruct) -> None:
+    """A user of an address space goes. With the last one khugepaged lets go, everything is unmapped, tables are freed. May sleep.
 
     :param mm: ``struct mm_struct *``
-    :source: mm/mmap.c, v6.18
+    :source: kernel/fork.c, v6.18
     """
-    current.machine.write(mm, MmStruct.mm_users, 0, ONCE)
-    khugepaged_exit(mm)
-    exit_mmap(mm)
-    mmdrop(mm)
+    might_sleep()
+    if current.machine.fetch_add(mm, MmStruct.mm_users, -1) == 1:
+        khugepaged_exit(mm)
+        exit_mmap(mm)
+        mmdrop(mm)
 
 
 def exit_mmap(mm: MmStruct) -> None:

@@ -7,7 +7,7 @@ from kmm.kernel.access import PLAIN
 from kmm.kernel.locks import down_write, spin_lock, spin_unlock, up_write
 from kmm.mm import system
 from kmm.mm.cow import folio_prealloc
-from kmm.mm.exit import exit_mm
+from kmm.mm.exit import mmput
 from kmm.mm.fork_huge import copy_huge_pmd
 from kmm.mm.fork_ptes import copy_one
 from kmm.mm.geometry import HPAGE_PMD_MASK, HPAGE_PMD_SIZE, PAGE_SIZE
@@ -62,7 +62,7 @@ def dup_mm(oldmm: MmStruct, ident: int) -> str:
     this.mms.append(mm)
     error = dup_mmap(mm, oldmm)
     if error:
-        exit_mm(mm)
+        mmput(mm)
     return "ENOMEM" if error else ""
 
 

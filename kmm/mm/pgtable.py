@@ -30,6 +30,7 @@ from kmm.mm.pte import (
     pte_next_pfn,
     pte_t,
 )
+from kmm.mm.tlb import flush_everywhere
 
 
 class PtePage(Shared):
@@ -333,12 +334,7 @@ def flush_tlb_range(vma: VmAreaStruct, start: int, end: int) -> None:
     machine = current.machine
     machine.tlb_flushes.append((start, end))
     system.recorder_note(f"flush_tlb_range {(end - start) // machine.page_size} pages")
-    ident = vma.vm_mm.ident
-    for cpu in machine.cpus:
-        tlb = cpu.tlb.get(ident)
-        if tlb:
-            for address in [a for a in tlb if start <= a < end]:
-                del tlb[address]
+    flush_everywhere(vma.vm_mm.ident, start, end)
 
 
 def pmdp_huge_get_and_clear(mm: MmStruct, address: int, pmdp: PmdSlot) -> pmd_t:

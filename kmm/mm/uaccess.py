@@ -6,10 +6,12 @@ zero page is not kept.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from kmm.kernel import current
-from kmm.kernel.access import ONCE, PLAIN
+from kmm.kernel.access import ONCE
 from kmm.kernel.stop import Hang
 from kmm.mm import system
 from kmm.mm.fault import handle_mm_fault
@@ -19,6 +21,7 @@ from kmm.mm.mm_types import MmStruct
 from kmm.mm.pgtable import PmdSlot, PtePage, pmd_offset, pmd_pgtable, pmdp_get_lockless, pte_index
 from kmm.mm.pte import FLAG_BITS, ZERO_PFN, is_huge_zero_pmd, pmd_pfn, pmd_t, pmd_trans_huge, pte_pfn, pte_t
 from kmm.mm.rmap import page_number
+from kmm.mm.tlb import instruction, tlb_fill, tlb_lookup
 
 _PRESENT: Final = FLAG_BITS["present"]
 _WRITE: Final = FLAG_BITS["write"]
@@ -36,10 +39,7 @@ def user_load(mm: MmStruct, address: int) -> str:
     :returns: empty, or why it gets nothing: see :func:`kmm.mm.fault.handle_mm_fault`
     :raises Hang: when the fault comes again and again
     """
-    entry, why = _access(mm, address, write=False)
-    if entry is not None:
-        _compare(mm, address, _load(entry))
-    return why
+    return _access(mm, address, lambda entry: _compare(mm, address, _load(entry)), write=False)
 
 
 def user_store(mm: MmStruct, address: int, token: int) -> str:
@@ -50,37 +50,35 @@ def user_store(mm: MmStruct, address: int, token: int) -> str:
     :returns: empty, or why it cannot: see :func:`kmm.mm.fault.handle_mm_fault`
     :raises Hang: when the fault comes again and again
     """
-    entry, why = _access(mm, address, write=True)
-    if entry is not None:
-        _store(mm, address, entry, token)
-    return why
+    return _access(mm, address, lambda entry: _store(mm, address, entry, token), write=True)
 
 
-def _access(mm: MmStruct, address: int, *, write: bool) -> tuple[pte_t | None, str]:
-    """A translation that allows the access, or why there is none."""
+def _access(mm: MmStruct, address: int, use: Callable[[pte_t], None], *, write: bool) -> str:
+    """Use a translation that allows the access; or why there is none."""
     for _ in range(_ATTEMPTS):
-        entry = _translate(mm, address, write=write)
-        if entry is not None:
-            return entry, ""
+        with instruction():
+            entry = _translate(mm, address, write=write)
+            if entry is not None:
+                use(entry)
+                return ""
         why = handle_mm_fault(mm, address, write=write)
         if why:
-            return None, why
+            return why
     raise Hang(f"HANG: the fault at page {page_number(address)} of {mm.name} comes again and again")
 
 
 def _translate(mm: MmStruct, address: int, *, write: bool) -> pte_t | None:
     """Look into the TLB, and if that does not allow the access into the tables; what faults is forgotten."""
-    tlb = current.cpu.tlb.setdefault(mm.ident, {})
     page = address & -PAGE_SIZE()
     needed = _WRITE | _DIRTY if write else 0
-    cached = tlb.get(page)
+    cached = tlb_lookup(mm.ident, page)
     if cached is not None and cached & needed == needed:
         return pte_t(cached)
     entry = _walk(mm, address, write=write)
     if entry is None:
-        tlb.pop(page, None)
+        tlb_fill(mm.ident, page, None)
     elif entry & _LARGE == 0:
-        tlb[page] = entry
+        tlb_fill(mm.ident, page, entry)
     return entry
 
 
@@ -97,20 +95,30 @@ def _walk(mm: MmStruct, address: int, *, write: bool) -> pte_t | None:
         return _huge(pmd, value, pte_index(address), marks) if not write or value & _WRITE else None
     table, index = pmd_pgtable(value), pte_index(address)
     entry = current.machine.read_item(table, PtePage.entries, index, ONCE)
-    if not entry & _PRESENT or (write and not entry & _WRITE):
-        return None
-    if entry & marks != marks:
-        current.machine.rmw_item(table, PtePage.entries, index, lambda pte: pte_t(pte | marks), ONCE)
-    return pte_t(entry | marks)
+    while entry & _PRESENT and (entry & _WRITE or not write):
+        was, mark = entry, partial(_marked, entry, marks)
+        if entry & marks == marks or (entry := current.machine.rmw_item(table, PtePage.entries, index, mark, ONCE)) == was:
+            return pte_t(entry | marks)
+    return None
 
 
-def _huge(pmd: PmdSlot, value: pmd_t, index: int, marks: int) -> pte_t:
+def _marked(seen: pte_t, marks: int, now: pte_t) -> pte_t:
+    """The hardware marks the entry that it has seen, and no other."""
+    return pte_t(now | marks) if now == seen else now
+
+
+def _huge(pmd: PmdSlot, value: pmd_t, index: int, marks: int) -> pte_t | None:
     """The translation of one page of a huge entry. The huge zero page has the zero page's frame, and keeps its mark."""
-    if value & marks != marks:
-        current.machine.rmw(pmd, PmdSlot.val, lambda old: pmd_t(old | marks), ONCE)
+    if value & marks != marks and current.machine.rmw(pmd, PmdSlot.val, partial(_huge_marked, value, marks), ONCE) != value:
+        return None
     if is_huge_zero_pmd(value):
         return pte_t(ZERO_PFN << 12 | _LARGE | _PRESENT | marks)
     return pte_t(pmd_pfn(value) + index << 12 | (value & 0xFFF & ~_LARGE) | marks)
+
+
+def _huge_marked(seen: pmd_t, marks: int, now: pmd_t) -> pmd_t:
+    """As :func:`_marked`."""
+    return pmd_t(now | marks) if now == seen else now
 
 
 def _load(entry: pte_t) -> int:
@@ -118,7 +126,7 @@ def _load(entry: pte_t) -> int:
     pfn = pte_pfn(entry)
     page = system.this.mem_map.get(pfn)
     if page is not None:
-        return current.machine.read(page, _contents, PLAIN)
+        return current.machine.read(page, _contents, ONCE)
     return 0 if pfn == ZERO_PFN else pfn
 
 
@@ -137,7 +145,7 @@ def _store(mm: MmStruct, address: int, entry: pte_t, token: int) -> None:
     this, pfn, key = system.this, pte_pfn(entry), (mm.ident, page_number(address))
     page = this.mem_map.get(pfn)
     if page is not None:
-        current.machine.write(page, _contents, token, PLAIN)
+        current.machine.write(page, _contents, token, ONCE)
         this.shadow[key] = token
         this.lazyfree.pop(key, None)
     elif pfn == ZERO_PFN:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeAlias
 
 import attrs
 
 from kmm.kernel.locks import SpinLock
-from kmm.kernel.machine import Machine
+from kmm.kernel.machine import CPUS, Machine
 from kmm.kernel.task import Task
 from kmm.mm.memcontrol import MemCgroup
 from kmm.mm.mm_types import (
@@ -107,7 +109,8 @@ def build(s: Scenario, variant: Variant) -> World:
 
 def _machine(s: Scenario) -> Machine:
     g, c = s.geometry, s.config
-    return Machine(
+    machine = Machine if not s.actors else _exploring(CPUS + len(s.actors))
+    return machine(
         page_size=g.page_size,
         ptes=g.ptes,
         lru_batch=g.lru_batch,
@@ -118,8 +121,14 @@ def _machine(s: Scenario) -> Machine:
         highpte=c.highpte,
         pt_reclaim=c.pt_reclaim,
         vmemmap=c.sparsemem_vmemmap,
-        budget=(100_000 + 2_000 * g.pages) * max(s.driver.passes, len(s.steps)),
+        budget=(100_000 + 2_000 * g.pages) * (max(s.driver.passes, len(s.steps)) + len(s.actors)),
     )
+
+
+def _exploring(cpus: int) -> Callable[..., Machine]:
+    from kmm.explore import ExploringMachine
+
+    return partial(ExploringMachine, cpus=cpus)
 
 
 def _sysctl(t: Tunables) -> Sysctl:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MIN_MTHP_ORDER: Final = 2
 PMD_STATES: Final = ("table", "none", "absent", "huge", "huge_zero", "migration")
 THP_DISABLE: Final = ("no", "yes", "except_advised")
+MAX_ACTORS: Final = 6
 GAP: Final = " "
 """Stands for a page that no VMA has."""
 
@@ -153,15 +154,19 @@ def _check_disturbances(s: Scenario) -> None:
 
 def _check_steps(s: Scenario) -> None:
     steps = s.driver.kind.value == "steps"
-    require(steps == bool(s.steps), "steps and their driver belong together", 'say kind = "steps" in [driver], and write [[step]]')
+    some = bool(s.steps) or (steps and bool(s.actors))
+    require(steps == some, "steps and their driver belong together", 'say kind = "steps" in [driver], and write [[step]]')
     require(not steps or not s.events, "an event beside steps is not supported", "make it a step")
+    require(not s.actors or not s.events, "an event beside actors is not supported", "make it an actor")
     odd = next((failure.kind for failure in s.failures if failure.kind in ("cc", "slot", "swap_slots")), None)
     require(steps or odd is None, f'a failure "{odd}" needs steps', "drop it")
     require(len(s.steps) <= 999, f"{len(s.steps)} steps are too many", "use at most 999")
-    for number, step in enumerate(s.steps, 1):
-        for first, length in ((step.page, step.length), (step.to, step.length)):
-            inside = first is None or (first >= 0 and first + length <= s.geometry.pages)
-            require(inside, f"step {number} leads out of the range", f"use pages 0 to {s.geometry.pages - 1}")
+    require(len(s.actors) <= MAX_ACTORS, f"{len(s.actors)} actors are too many", f"use at most {MAX_ACTORS}")
+    for what, steps_of in (("step", s.steps), ("actor", s.actors)):
+        for number, step in enumerate(steps_of, 1):
+            for first in (step.page, step.to):
+                inside = first is None or (first >= 0 and first + step.length <= s.geometry.pages)
+                require(inside, f"{what} {number} leads out of the range", f"use pages 0 to {s.geometry.pages - 1}")
 
 
 def _check_maps(s: Scenario) -> None:

@@ -9,7 +9,7 @@ from kmm.kernel.locks import down_read
 from kmm.kernel.ref import Ref
 from kmm.mm.geometry import HPAGE_PMD_ORDER, HPAGE_PMD_SIZE
 from kmm.mm.huge_memory import thp_vma_suitable_order
-from kmm.mm.khugepaged.limits import collapse_allowable_orders
+from kmm.mm.khugepaged.limits import collapse_allowable_orders, collapse_test_exit
 from kmm.mm.khugepaged.scan import collapse_single_pmd, madvise_collapse_errno
 from kmm.mm.khugepaged.types import CollapseControl, ScanResult
 from kmm.mm.mm_types import MmStruct, VmAreaStruct
@@ -32,6 +32,7 @@ class Run:
     :param mmap_locked: the out-flag on return
     :param events: what became of each event
     :param steps: what became of each step
+    :param actors: what became of each actor
     :param impossible: the step that could not happen
     :param applicable: false when the variant does not do what the scenario asks for
     """
@@ -44,6 +45,7 @@ class Run:
     mmap_locked: bool | None = None
     events: tuple[str, ...] = ()
     steps: tuple[str, ...] = ()
+    actors: tuple[str, ...] = ()
     impossible: StepError | None = None
     applicable: bool = True
 
@@ -97,8 +99,10 @@ def _visit_table(out: Run, driver: Driver) -> None:
 
 
 def _visit(out: Run) -> VmAreaStruct | None:
-    """The VMA in which khugepaged's loop over VMAs comes to the table."""
+    """The VMA in which khugepaged's loop over VMAs comes to the table; none if the address space has no user any more."""
     base = out.world.system.base
+    if collapse_test_exit(out.world.mm):
+        return None
     for vma in _vmas(out):
         if collapse_allowable_orders(vma, vma.vm_flags, True) and thp_vma_suitable_order(vma, base, HPAGE_PMD_ORDER()):
             return vma

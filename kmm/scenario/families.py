@@ -17,7 +17,8 @@ class Family:
     :param kind: ``exhaustive``, ``covering`` or ``sampled``
     :param set: the set in one sentence
     :param scenarios: makes them anew, always in the same order
-    :param steps: the scenarios have steps
+    :param steps: the scenarios have steps, or actors
+    :param schedules: how many are drawn for each scenario with actors; 0: all that matter are run
     """
 
     name: str
@@ -25,6 +26,7 @@ class Family:
     set: str
     scenarios: Callable[[], Iterator[Scenario]]
     steps: bool = False
+    schedules: int = 0
 
 
 def hypothesis_family(geometry: Geometry, count: int, seed: int) -> Family:

@@ -349,6 +349,7 @@ class Scenario:
         all of them, or one for each
     :param processes: the second process and those after it
     :param steps: what is done, with ``driver`` ``steps``
+    :param actors: what others do at the same time, each in a task of its own; beside the driver's call, or after the steps
     :param deposited: tables that wait behind the same PMD page for other huge pages to be split, 0 to 2
     :param thp_disable: PR_SET_THP_DISABLE: ``no``, ``yes`` or ``except_advised``
     :param memcg_room: pages that the cgroup may still be charged; ``None``: it has no limit
@@ -372,6 +373,7 @@ class Scenario:
     processes: tuple[Process, ...] = ()
     driver: Driver
     steps: tuple[Step, ...] = ()
+    actors: tuple[Step, ...] = ()
     events: tuple[Event, ...] = ()
     failures: tuple[Failure, ...] = ()
     contract: str = "checked"

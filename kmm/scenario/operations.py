@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 import attrs
 
 from kmm.mm.deferred_split import deferred_split_scan
-from kmm.mm.exit import exit_mm
+from kmm.mm.exit import mmput
 from kmm.mm.folio import Folio, folio_get, folio_trylock, folio_unlock
 from kmm.mm.fork import dup_mm
 from kmm.mm.gup import pin_user_page, unpin_user_page
@@ -192,7 +192,7 @@ def _fork(a: Actor) -> str:
 
 
 def _exit(a: Actor) -> str:
-    exit_mm(a.mm)
+    mmput(a.mm)
     return ""
 
 

@@ -184,7 +184,7 @@ class Placing:
         entries = tables[0]._entries
         self.others = [table._entries for table in tables[1:]]
         self.origin = origin
-        tlb = this.machine.cpus[OWNER_CPU].tlb.setdefault(ident, {})
+        tlb = this.machine.cpus[OWNER_CPU]._tlb.setdefault(ident, {})
         bits = {c: _present_bits(alphabet[c], prot) for c in set(pages)}
         present = swapped = 0
         for index, letter in enumerate(pages, first):

@@ -118,7 +118,7 @@ def tlb(this: System) -> None:
     """TLB: no CPU translates an address to anything but what the tables say, or to nothing they say."""
     for cpu in this.machine.cpus:
         for mm in this.mms:
-            cached = cpu.tlb.get(mm.ident)
+            cached = cpu._tlb.get(mm.ident)
             if cached:
                 _tlb_of(this, mm, cpu.number, cached)
 

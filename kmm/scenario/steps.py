@@ -34,7 +34,7 @@ class Steps:
 
         :raises StepError: for a step that cannot happen
         """
-        self._enter()
+        self.enter()
         for number, step in enumerate(steps, 1):
             try:
                 self.outcomes.append(self._one(step, number) or "done")
@@ -42,7 +42,7 @@ class Steps:
                 raise StepError(f"{said(step, number)}: {error.problem}", error.remedy, number=number) from None
             self.rest.after(step)
 
-    def _enter(self) -> None:
+    def enter(self) -> None:
         """khugepaged knows every process that it has a reason to know."""
         this = self.world.system
         with this.running(self._task("enter", OWNER_CPU, 0)):

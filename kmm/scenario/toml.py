@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
+import attrs
+
 from kmm.scenario.errors import ScenarioError
 from kmm.scenario.files import MAX_BYTES_MANY, read_text, write_atomic
 from kmm.scenario.model import Scenario
-from kmm.scenario.toml_read import FORMAT, REPLAY_KEYS, Node, document, read_replay, read_scenario
-from kmm.scenario.toml_write import write_scenario, write_table
+from kmm.scenario.recorded import Recorded
+from kmm.scenario.toml_read import FORMAT, REPLAY_KEYS, Node, document, read_replay, read_scenario, read_schedule
+from kmm.scenario.toml_write import write_scenario, write_schedule, write_table
 
 _HEAD = f"format = {FORMAT}\n"
 
@@ -26,12 +29,34 @@ def parse(text: str, source: str = "<scenario>") -> Scenario:
     return parse_replay(text, source)[0]
 
 
+@attrs.frozen
+class ScenarioFile:
+    """What a file that holds one scenario says.
+
+    :param replay: its ``[replay]`` table: ``candidate``, ``baseline`` and ``expect``, as far as given
+    :param schedule: its ``[schedule]`` table; ``None``: there is none
+    """
+
+    scenario: Scenario
+    replay: dict[str, str]
+    schedule: Recorded | None = None
+
+
+def parse_file(text: str, source: str = "<scenario>") -> ScenarioFile:
+    """Everything that a text says which holds one scenario.
+
+    :raises ScenarioError: with file and line
+    """
+    return _single(document(text, source))
+
+
 def parse_replay(text: str, source: str = "<scenario>") -> tuple[Scenario, dict[str, str]]:
     """A scenario and its ``[replay]`` table: ``candidate``, ``baseline`` and ``expect``, as far as given.
 
     :raises ScenarioError: with file and line
     """
-    return _single(document(text, source))
+    file = _single(document(text, source))
+    return file.scenario, file.replay
 
 
 def parse_many(text: str, source: str = "<scenario>") -> tuple[Scenario, ...]:
@@ -40,13 +65,13 @@ def parse_many(text: str, source: str = "<scenario>") -> tuple[Scenario, ...]:
     :raises ScenarioError: with file and line
     """
     root = document(text, source)
-    return _several(root) if "scenario" in root.table else (_single(root)[0],)
+    return _several(root) if "scenario" in root.table else (_single(root).scenario,)
 
 
-def _single(root: Node) -> tuple[Scenario, dict[str, str]]:
+def _single(root: Node) -> ScenarioFile:
     if "scenario" in root.table:
         root.fail("the file holds several scenarios, and one is needed here", "name a file that holds one", "scenario")
-    return read_scenario(root, "format", "replay"), read_replay(root)
+    return ScenarioFile(read_scenario(root, "format", "replay", "schedule"), read_replay(root), read_schedule(root))
 
 
 def _several(root: Node) -> tuple[Scenario, ...]:
@@ -70,6 +95,12 @@ def render_replay(s: Scenario, replay: Mapping[str, str]) -> str:
     return render(s) + write_table("replay", {key: replay[key] for key in REPLAY_KEYS if key in replay})
 
 
+def render_file(file: ScenarioFile) -> str:
+    """The canonical text of a scenario with all that belongs to it."""
+    schedule = "" if file.schedule is None else write_schedule(file.schedule)
+    return render_replay(file.scenario, file.replay) + schedule
+
+
 def render_many(scenarios: Iterable[Scenario]) -> str:
     """The canonical text of several scenarios.
 
@@ -87,7 +118,7 @@ def canonical(text: str, source: str = "<scenario>") -> str:
     :raises ScenarioError: with file and line
     """
     root = document(text, source)
-    return render_many(_several(root)) if "scenario" in root.table else render_replay(*_single(root))
+    return render_many(_several(root)) if "scenario" in root.table else render_file(_single(root))
 
 
 def canonical_bytes(s: Scenario) -> bytes:

@@ -19,6 +19,7 @@ from kmm.scenario.errors import ScenarioError
 from kmm.scenario.lines import Path, line_of
 from kmm.scenario.model import Config, Driver, Event, Failure, Geometry, Process, Scenario, Tunables, Vma
 from kmm.scenario.page import PageState
+from kmm.scenario.recorded import Deviation, Recorded
 from kmm.scenario.step import Step
 
 T = TypeVar("T")
@@ -31,11 +32,13 @@ TOML_NAME: Final = {
     "vmas": "vma",
     "processes": "process",
     "steps": "step",
+    "actors": "actor",
+    "deviations": "deviation",
     "events": "event",
     "failures": "failure",
 }
 _PLAIN_KEYS: Final = ("name", "remark", "contract", "pmd", "deposited", "thp_disable", "memcg_room", "assumed")
-_PARTS: Final = ("geometry", "config", "tunables", "letters", "driver", "vma", "process", "step", "event", "failure")
+_PARTS: Final = ("geometry", "config", "tunables", "letters", "driver", "vma", "process", "step", "actor", "event", "failure")
 
 
 @attrs.frozen
@@ -207,6 +210,7 @@ def read_scenario(node: Node, *extra: str) -> Scenario:
         "vmas": tuple(_vma(child) for child in node.children("vma")),
         "processes": tuple(_process(child) for child in node.children("process")),
         "steps": tuple(_part(Step, child, "op") for child in node.children("step")),
+        "actors": tuple(_part(Step, child, "op") for child in node.children("actor")),
         "events": tuple(_part(Event, child, "op", "before") for child in node.children("event")),
         "failures": tuple(_part(Failure, child, "kind") for child in node.children("failure")),
     }
@@ -224,9 +228,9 @@ def _scenario_culprit(problem: str, table: Table) -> Path:
     if which:
         own = ("process", int(which[1]) - 2) if which[1] and which[1] != "1" else ()
         return (*own, "vma", int(which[2]) - 1, "map")
-    step = re.match(r"step (\d+) ", problem)
+    step = re.match(r"(step|actor) (\d+) ", problem)
     if step:
-        return ("step", int(step[1]) - 1)
+        return (step[1], int(step[2]) - 1)
     if problem.startswith(("steps and", "several ranges")):
         return ("driver",)
     if problem.startswith("an event"):
@@ -285,3 +289,18 @@ def read_replay(node: Node) -> dict[str, str]:
     replay = node.child("replay")
     replay.allow(*REPLAY_KEYS)
     return {key: str(replay.value(key, str)) for key in REPLAY_KEYS if key in replay.table}
+
+
+def read_schedule(node: Node) -> Recorded | None:
+    """The ``[schedule]`` table; ``None`` where there is none."""
+    if "schedule" not in node.table:
+        return None
+    table = node.child("schedule")
+    hints = _hints(Recorded)
+    table.allow("deviation", *(name for name in hints if name != "deviations"))
+    for key in ("side", "others"):
+        if key not in table.table:
+            table.fail(f"the schedule has no {key}", f"add {key} = ...")
+    values = {key: table.value(key, hints[key]) for key in table.table if key != "deviation"}
+    deviations = tuple(_part(Deviation, child, "task", "function", "primitive", "to") for child in table.children("deviation"))
+    return table.make(Recorded, {**values, "deviations": deviations})

@@ -12,6 +12,7 @@ import tomli_w
 
 from kmm.scenario.checks import MIN_MTHP_ORDER
 from kmm.scenario.model import Process, Scenario, Tunables, Vma
+from kmm.scenario.recorded import Recorded
 from kmm.scenario.toml_read import TOML_NAME
 
 _LINE: Final = 64
@@ -38,10 +39,18 @@ def write_scenario(s: Scenario, prefix: str = "", *, people: bool = True) -> str
         *(_item(f"{prefix}vma", _vma(vma)) for vma in s.vmas),
         *(_process(f"{prefix}process", process) for process in s.processes),
         *(_item(f"{prefix}step", _differing(step)) for step in s.steps),
+        *(_item(f"{prefix}actor", _differing(actor)) for actor in s.actors),
         *(_item(f"{prefix}event", _differing(event)) for event in s.events),
         *(_item(f"{prefix}failure", _differing(failure)) for failure in s.failures),
     ]
     return "".join(parts)
+
+
+def write_schedule(schedule: Recorded) -> str:
+    """A ``[schedule]`` table."""
+    plain = _differing(schedule)
+    plain.pop("deviation", None)
+    return write_table("schedule", plain) + "".join(_item("schedule.deviation", _differing(each)) for each in schedule.deviations)
 
 
 def write_table(name: str, values: Mapping[str, object]) -> str:

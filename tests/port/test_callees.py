@@ -72,7 +72,7 @@ def test_pmdp_collapse_flush() -> None:
         assert pmdp_get(slot(world)) == PMD_NONE
         base = world.system.base
         assert world.system.machine.tlb_flushes == [(base, base + 8 * 4096)]
-        assert not any(cpu.tlb.get(1) for cpu in world.system.machine.cpus)
+        assert not any(cpu._tlb.get(1) for cpu in world.system.machine.cpus)
 
 
 @pytest.mark.parametrize(("shift", "huge"), [(1, False), (0, True)])

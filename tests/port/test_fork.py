@@ -166,8 +166,8 @@ OWN = 'anon_vma = AnonVma(f"anon_vma{new.vm_mm.ident}", parent.root, parent)'
         ("TRANSPARENCY", fork._remember, REMEMBER, REMEMBER.replace(" if copied else 0", ""), NOT_COPIED),
         ("steps", fork.anon_vma_fork, OWN, OWN.replace("parent)", "parent.root)"), GRANDCHILD),
         ("LOCKDEP", fork.dup_mmap, "mmap_write_unlock(oldmm)", "pass", PART),
-        ("REFCOUNT", mm_exit.exit_mm, "mmdrop(mm)", "pass", LEFT),
-        ("KASAN", mm_exit.exit_mm, "khugepaged_exit(mm)", "mmdrop(mm)", LEFT),
+        ("REFCOUNT", mm_exit.mmput, "mmdrop(mm)", "pass", LEFT),
+        ("KASAN", mm_exit.mmput, "khugepaged_exit(mm)", "mmdrop(mm)", LEFT),
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) < 40 else "",
 )

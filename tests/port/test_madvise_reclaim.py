@@ -64,7 +64,7 @@ def test_free_makes_pages_old_and_clean_and_lazyfree() -> None:
         assert "soft_dirty" in bits(world, 0)
         assert world.system.notifier_windows == [(0, 4 * 4096), (-1, -1)]
         assert world.system.machine.tlb_flushes == [(address(world, 0), address(world, 4))]
-        assert not any(0 <= (at - world.system.base) // 4096 < 4 for at in world.system.machine.cpus[1].tlb[1])
+        assert not any(0 <= (at - world.system.base) // 4096 < 4 for at in world.system.machine.cpus[1]._tlb[1])
         folios = [folio_of(world, i) for i in range(4)]
         assert [folio._refcount for folio in folios] == [2] * 4
         assert all(folio._flags & PG_swapbacked for folio in folios)

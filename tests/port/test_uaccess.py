@@ -66,7 +66,7 @@ def test_a_load_marks_the_entry_young() -> None:
 def test_a_fault_drops_the_translation() -> None:
     with process(memory("a" + REST)) as world:
         assert cached(world) == {0: folio(world, 0).pfn}
-        world.system.machine.cpus[1].tlb[1][address(world, 0)] &= ~0x2
+        world.system.machine.cpus[1]._tlb[1][address(world, 0)] &= ~0x2
         entries(world)[0] = pte_t(entries(world)[0] & ~0x2)
         world.vma._vm_flags &= ~VM_WRITE
         assert (store(world, 0, 77), cached(world)) == ("SIGSEGV", {})

@@ -1,0 +1,135 @@
+"""Every trace exactly once: optimal dynamic partial-order reduction."""
+
+from __future__ import annotations
+
+from kmm.explore.place import Footprint, dependent
+from kmm.explore.proc import Proc
+from kmm.explore.program import NotDeterministic
+from kmm.explore.reversal import Reversal, Reversals
+from kmm.explore.run import Run
+from kmm.explore.wakeup import Branch, Sequence, insert
+
+
+class Node:
+    """The state before one step of the current execution.
+
+    :param sleep: tasks whose next step has been tried from here, with what it touches
+    :param current: the step that is being tried
+    :param branches: what is still to be tried
+    :param ident: number of a node that is not this search's own; 0: it is
+    """
+
+    __slots__ = ("branches", "current", "ident", "sleep")
+
+    def __init__(self, sleep: dict[str, Footprint], current: Branch, branches: list[Branch], ident: int = 0) -> None:
+        self.ident = ident
+        self.sleep = sleep
+        self.current = current
+        self.branches = branches
+
+    def plan(self, sequence: Sequence) -> None:
+        """Try a sequence from here, unless something that was tried leads to it."""
+        if not any(sequence.may_start_with(who, touched) for who, touched in self.sleep.items()):
+            insert(self.branches, sequence)
+
+
+class Dpor:
+    """The search; also who goes on in its current execution.
+
+    :param nodes: the path to the part of the tree that is searched: its last node's current step, and all after it
+    """
+
+    def __init__(self, nodes: list[Node] | None = None) -> None:
+        self.nodes: list[Node] = nodes if nodes is not None else []
+        self.base = len(self.nodes)
+        """So many first nodes belong to somebody else,"""
+        self.foreign: list[tuple[int, Sequence]] = []
+        """who must be told what to try there."""
+        self.known = 0
+        """So many first steps of the next execution are repeated."""
+        self.finished = False
+        """Everything has been tried."""
+        self.blocked = 0
+        """Executions given up because all that was left had been tried elsewhere. There should be none."""
+
+    def choose(self, run: Run) -> Proc | None:
+        """Follow the path to the next trace, then whatever is not asleep."""
+        i = len(run.trace.before)
+        if i < len(self.nodes):
+            return self._follow(run, self.nodes[i].current.who)
+        return self._explore(run, i)
+
+    def _follow(self, run: Run, who: str) -> Proc:
+        proc = run.procs.get(who)
+        if proc is None or not proc.enabled():
+            raise NotDeterministic(f"{who} cannot make step {len(run.trace.before)}, and could when it was planned")
+        return proc
+
+    def _explore(self, run: Run, i: int) -> Proc | None:
+        sleep: dict[str, Footprint] = {}
+        branches: list[Branch] = []
+        if i:
+            parent, made = self.nodes[i - 1], run.trace.prints[i - 1]
+            sleep = {who: touched for who, touched in parent.sleep.items() if not dependent(touched, made)}
+            branches = parent.current.children
+        if branches:
+            current, *rest = branches
+            self.nodes.append(Node(sleep, current, rest))
+            return self._follow(run, current.who)
+        proc = self._any(run, sleep)
+        if proc is not None:
+            self.nodes.append(Node(sleep, Branch(proc.name, ()), []))
+        return proc
+
+    def _any(self, run: Run, sleep: dict[str, Footprint]) -> Proc | None:
+        """The running task if it may go on, else the first that may."""
+        me = run.me
+        if me.name not in sleep and me.enabled():
+            return me
+        return next((proc for proc in run.enabled() if proc.name not in sleep), None)
+
+    def next(self, run: Run) -> bool:
+        """Learn from a finished execution; whether there is another one to make."""
+        nodes, trace = self.nodes, run.trace
+        if run.gave_up:
+            self.blocked += 1
+        for node, made in zip(nodes[: self.known + 1], trace.prints, strict=False):
+            if node.current.footprint not in ((), made):
+                raise NotDeterministic(f"{node.current.who} touches {made}, and was to touch {node.current.footprint}")
+        for i in range(self.known, len(nodes)):
+            nodes[i].current.footprint = trace.prints[i]
+        reversals = Reversals(trace)
+        for race in trace.races:
+            reversal = reversals.of(race)
+            if reversal is not None:
+                self._plan(reversals, reversal)
+        return self._back()
+
+    def _plan(self, reversals: Reversals, reversal: Reversal) -> None:
+        """Try the sequence of a reversal, unless something that was tried leads to it."""
+        node = self.nodes[reversal.start]
+        if reversal.start < self.base:
+            self.foreign.append((node.ident, reversals.sequence(reversal)))
+            return
+        for who, footprint in node.sleep.items():
+            if reversals.may_start_with(reversal, who, footprint):
+                return
+        insert(node.branches, reversals.sequence(reversal))
+
+    def _back(self) -> bool:
+        nodes = self.nodes
+        while len(nodes) > self.base:
+            node = nodes[-1]
+            node.sleep[node.current.who] = node.current.footprint
+            if node.branches:
+                node.current = node.branches.pop(0)
+                self.known = len(nodes) - 1
+                return True
+            nodes.pop()
+        self.finished = True
+        return False
+
+    def reset(self) -> None:
+        """Begin again."""
+        self.nodes = []
+        self.known = 0

@@ -1,0 +1,243 @@
+"""Running a program under every schedule that matters, or under some."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+import attrs
+
+from kmm.explore.dfs import Dfs
+from kmm.explore.dpor import Dpor
+from kmm.explore.forest import SLICE, Forest, Part
+from kmm.explore.program import Program
+from kmm.explore.result import Exploration, Tally
+from kmm.explore.run import Run, Search, Strategy
+from kmm.explore.sample import SAMPLERS, Profile, sampler
+from kmm.explore.schedule import First
+from kmm.explore.sharing import Sharing
+from kmm.explore.workers import Workers
+
+MEMORIES: Final = ("sc", "pso")
+STRATEGIES: Final = ("dpor", "dfs", *SAMPLERS)
+CHUNK: Final = 32
+"""Samples that one worker draws at a time."""
+ROUND: Final = 8
+"""Chunks after which the results are put together."""
+
+
+class ExploreError(ValueError):
+    """Options that make no sense: one line that says what to do."""
+
+
+@attrs.frozen
+class Budget:
+    """When to stop.
+
+    :param executions: after so many; ``None``: no limit
+    :param until: at this time of the monotonic clock
+    """
+
+    executions: int | None
+    until: float | None
+
+    def left(self, executions: int) -> bool:
+        """Whether another execution may be made after so many."""
+        if self.executions is not None and executions >= self.executions:
+            return False
+        return self.until is None or time.monotonic() < self.until
+
+    def allows(self, executions: int, wanted: int) -> int:
+        """How many of ``wanted`` more."""
+        return wanted if self.executions is None else max(0, min(wanted, self.executions - executions))
+
+
+class Explorer:
+    """One exploration in progress."""
+
+    def __init__(self, program: Program, memory: str, budget: Budget, jobs: int) -> None:
+        self.program = program
+        self.memory = memory
+        self.budget = budget
+        self.jobs = jobs
+        self.sharing = Sharing()
+        self.executions = 0
+        self.restarts = 0
+
+    def learn(self) -> Profile:
+        """Let each task go first, until nothing more turns out to be shared."""
+        while True:
+            number, tasks, profile = 0, 1, None
+            while number < tasks:
+                run, _ = once(self.program, First(number), self.sharing, memory=self.memory)
+                profile = profile or Profile.of(run.trace)
+                self.executions += 1
+                tasks, number = len(run.world.bodies), number + 1
+            assert profile is not None
+            if not self.grew():
+                return profile
+
+    def grew(self) -> bool:
+        """Whether something turned out to be shared since the last call."""
+        grown, self.sharing.grown = self.sharing.grown, False
+        self.restarts += grown
+        return grown
+
+    def one(self, search: Search, tally: Tally) -> bool:
+        """Search here; whether all was searched."""
+        self.learn()
+        while self.budget.left(self.executions):
+            run, outcome = once(self.program, search, self.sharing, memory=self.memory)
+            self.executions += 1
+            if self.grew():
+                search.reset()
+                tally.clear()
+            else:
+                _count(run, outcome, tally)
+                if not search.next(run):
+                    return True
+        return False
+
+    def slice(self, task: tuple[Dpor, tuple[str, ...], int]) -> tuple[Dpor, Tally, int, tuple[str, ...]]:
+        """Search a part of the tree for some executions: the search, what it found, executions made, and what is shared."""
+        search, places, wanted = task
+        sharing, tally, made = Sharing(places), Tally(distinct=False), 0
+        while made < wanted:
+            run, outcome = once(self.program, search, sharing, memory=self.memory)
+            made += 1
+            if sharing.grown:
+                break
+            _count(run, outcome, tally)
+            if not search.next(run):
+                break
+        return search, tally, made, sharing.places()
+
+    def many(self, tally: Tally) -> tuple[bool, int]:
+        """Search in several processes: whether all was searched, and how many executions were given up."""
+        self.learn()
+        forest, given_up = Forest(), 0
+        with Workers(self.jobs, self.slice) as workers:
+            while forest.parts and self.budget.left(self.executions):
+                wanted = self.budget.allows(self.executions, SLICE * len(forest.parts)) // len(forest.parts)
+                results = workers.map([(part.search, self.sharing.places(), max(wanted, 1)) for part in forest.parts])
+                self.executions += sum(made for _, _, made, _ in results)
+                for _, _, _, places in results:
+                    self.sharing.add(places)
+                if self.grew():
+                    forest, given_up = Forest(), 0
+                    tally.clear()
+                    continue
+                for search, found, _, _ in results:
+                    tally.merge(found)
+                    given_up, search.blocked = given_up + search.blocked, 0
+                forest.done([Part(search) for search, _, _, _ in results])
+        return not forest.parts, given_up
+
+    def draw(self, task: tuple[str, int, int, int, Profile, tuple[str, ...]]) -> tuple[Tally, tuple[str, ...]]:
+        """Some samples: what they found, and what is shared."""
+        strategy, seed, start, count, profile, places = task
+        sharing, tally = Sharing(places), Tally(distinct=True)
+        for number in range(start, start + count):
+            run, outcome = once(self.program, sampler(strategy, seed, number, profile), sharing, memory=self.memory)
+            tally.add(outcome, tuple(run.trace.who), run.trace.canonical())
+        return tally, sharing.places()
+
+    def sample(self, strategy: str, seed: int, tally: Tally) -> None:
+        """Draw samples until the budget is used up."""
+        profile, start = self.learn(), 0
+        with Workers(self.jobs, self.draw) as workers:
+            while self.budget.left(self.executions):
+                wanted, places = self.budget.allows(self.executions, CHUNK * ROUND), self.sharing.places()
+                end = start + wanted
+                results = workers.map([(strategy, seed, at, min(CHUNK, end - at), profile, places) for at in range(start, end, CHUNK)])
+                self.executions += wanted
+                for found, learnt in results:
+                    tally.merge(found)
+                    self.sharing.add(learnt)
+                start = end
+                if self.grew():
+                    tally.clear()
+                    profile, start = self.learn(), 0
+
+
+def once(program: Program, strategy: Strategy, sharing: Sharing, *, memory: str, naming: bool = False) -> tuple[Run, bytes]:
+    """One execution, and its outcome: nothing, if it was given up."""
+    world = program()
+    run = Run(world, strategy, sharing, buffered=memory == "pso", naming=naming)
+    run.execute()
+    if run.gave_up:
+        return run, b""
+    ends = tuple(run.procs[body.task.name].end for body in world.bodies)
+    with world.machine.running(world.bodies[0].task):
+        return run, world.outcome(ends)
+
+
+def _count(run: Run, outcome: bytes, tally: Tally) -> None:
+    if not run.gave_up:
+        tally.add(outcome, tuple(run.trace.who), run.trace.canonical() if tally.distinct else b"")
+
+
+def explore(
+    program: Program,
+    *,
+    strategy: str = "dpor",
+    memory: str = "sc",
+    preemption_bound: int | None = None,
+    budget: int | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+    jobs: int = 1,
+) -> Exploration:
+    """Run ``program`` under many schedules.
+
+    :param strategy: ``dpor``: every trace once; ``dfs``: every schedule; ``random``, ``pct``, ``pos``, ``surw``: samples
+    :param memory: ``sc``: sequentially consistent; ``pso``: store buffers
+    :param preemption_bound: for ``dfs``: at most so many switches away from a task that could have gone on
+    :param budget: executions
+    :param seconds: of time; what comes out then depends on the machine
+    :param seed: of the samples. The same seed, budget and program give the same result for any number of jobs
+    :param jobs: processes
+    :raises ExploreError: for options that make no sense
+    """
+    _check(strategy, memory, preemption_bound, budget, seconds, jobs)
+    until = None if seconds is None else time.monotonic() + seconds
+    explorer = Explorer(program, memory, Budget(budget, until), jobs)
+    tally = Tally(distinct=strategy != "dpor")
+    complete, given_up = False, 0
+    if strategy in SAMPLERS:
+        explorer.sample(strategy, seed, tally)
+    elif strategy == "dfs":
+        complete = explorer.one(Dfs(preemption_bound), tally) and preemption_bound is None
+    elif jobs > 1:
+        complete, given_up = explorer.many(tally)
+    else:
+        search = Dpor()
+        complete = explorer.one(search, tally)
+        given_up = search.blocked
+    return Exploration(
+        outcomes=dict(sorted(tally.outcomes.items())),
+        complete=complete,
+        executions=explorer.executions,
+        traces=tally.traces(),
+        given_up=given_up,
+        restarts=explorer.restarts,
+        memory=memory,
+        shared=explorer.sharing.places(),
+    )
+
+
+def _check(strategy: str, memory: str, bound: int | None, budget: int | None, seconds: float | None, jobs: int) -> None:
+    if strategy not in STRATEGIES:
+        raise ExploreError(f"no strategy is called {strategy!r}: use one of {', '.join(STRATEGIES)}")
+    if memory not in MEMORIES:
+        raise ExploreError(f"no memory model is called {memory!r}: use one of {', '.join(MEMORIES)}")
+    if bound is not None and strategy != "dfs":
+        raise ExploreError(f"{strategy} takes no bound on preemptions: use dfs")
+    if bound is not None and bound < 0:
+        raise ExploreError(f"a bound of {bound} preemptions makes no sense: use 0 or more")
+    if strategy in SAMPLERS and budget is None and seconds is None:
+        raise ExploreError(f"{strategy} never ends by itself: give it a budget")
+    if (budget is not None and budget < 1) or (seconds is not None and seconds <= 0):
+        raise ExploreError("the budget is empty: give it at least one execution")
+    if jobs < 1 or (jobs > 1 and strategy == "dfs"):
+        raise ExploreError(f"{strategy} cannot run in {jobs} processes: use {'1' if strategy == 'dfs' else '1 or more'}")

@@ -1,0 +1,290 @@
+"""The machine on which several tasks run: the sequential one, with a switch before every step that another task can notice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from kmm.explore.buffered import BufferedMemory
+from kmm.explore.grace import Grace
+from kmm.explore.kcsan import Kcsan
+from kmm.explore.locking import Locking
+from kmm.explore.memory import Memory
+from kmm.explore.place import MANY, READ, WRITE, Local, Place
+from kmm.explore.proc import Proc
+from kmm.explore.sharing import Sharing
+from kmm.kernel.access import ONCE, RELEASE, Field, Order, Shared
+from kmm.kernel.locks import Lock
+from kmm.kernel.machine import Machine
+from kmm.kernel.task import Cpu
+
+if TYPE_CHECKING:
+    from kmm.explore.run import Run
+
+T = TypeVar("T")
+
+LIFE = "life"
+"""The field that stands for an object's being there: freeing it writes it."""
+
+
+class Met:
+    """An object that some task has touched in this execution."""
+
+    __slots__ = ("fields", "freer", "known", "life", "name", "toucher")
+
+    def __init__(self, name: str, known: frozenset[str] | set[str]) -> None:
+        self.name = name
+        self.known = known
+        self.fields: dict[object, Local | Place] = {}
+        self.life: Place | None = Place(f"{name}.{LIFE}") if LIFE in known else None
+        self.toucher: object = None
+        """The only task so far, or :data:`MANY`."""
+        self.freer: object = None
+        """The task that freed it."""
+
+
+_NOTHING: frozenset[str] = frozenset()
+
+
+class ExploringMachine(Machine):
+    """A machine that can run several tasks, each on a CPU of its own.
+
+    Between executions, and so while a world is built and when its outcome is asked, it is the sequential machine.
+
+    :param cpus: how many
+    """
+
+    __slots__ = ("_met", "_names", "_run", "_sharing", "memory")
+
+    def __init__(
+        self,
+        *,
+        page_size: int,
+        ptes: int,
+        lru_batch: int,
+        debug_vm: bool,
+        split_ptlocks: bool,
+        tlb: str,
+        arch: str,
+        budget: int,
+        highpte: bool = False,
+        pt_reclaim: bool = True,
+        vmemmap: bool = True,
+        cpus: int = 2,
+    ) -> None:
+        super().__init__(
+            page_size=page_size,
+            ptes=ptes,
+            lru_batch=lru_batch,
+            debug_vm=debug_vm,
+            split_ptlocks=split_ptlocks,
+            tlb=tlb,
+            arch=arch,
+            budget=budget,
+            highpte=highpte,
+            pt_reclaim=pt_reclaim,
+            vmemmap=vmemmap,
+        )
+        self.cpus = tuple(Cpu(i) for i in range(cpus))
+        self._run: Run | None = None
+        self._met: dict[object, Met] = {}
+        self._names: dict[str, int] = {}
+        self._sharing = Sharing()
+        self.memory: Memory
+
+    def attach(self, run: Run, sharing: Sharing, *, buffered: bool, kcsan: bool) -> None:
+        """Let ``run`` decide from now on.
+
+        :param sharing: what is known, and where to add
+        :param buffered: stores go through store buffers
+        :param kcsan: look for data races
+        """
+        self._sharing = sharing
+        watch = Kcsan(self) if kcsan else None
+        self.memory = BufferedMemory(run, watch) if buffered else Memory(run, watch)
+        self.scheduler = Locking(run, self.memory, Grace(run, self.memory))
+        self._run = run
+
+    def detach(self) -> None:
+        """Be the sequential machine again."""
+        self._run = None
+        self.scheduler = None
+
+    def read(self, obj: Shared, field: Field[T], order: Order) -> T:
+        """Read one field."""
+        if self._run is not None:
+            place = self._reach(obj, field.slot, -1, field.name, writing=False)
+            if place is not None:
+                value = self.memory.load(place, order)
+                self._passed(obj, field.name)
+                return cast(T, value)
+        return Machine.read(self, obj, field, order)
+
+    def write(self, obj: Shared, field: Field[T], value: T, order: Order) -> None:
+        """Write one field."""
+        if self._run is not None:
+            place = self._reach(obj, field.slot, -1, field.name, writing=True)
+            if place is not None:
+                self.memory.store(place, value, order)
+                self._passed(obj, field.name)
+                return
+        Machine.write(self, obj, field, value, order)
+
+    def rmw(self, obj: Shared, field: Field[T], fn: Callable[[T], T], order: Order) -> T:
+        """Replace one field by ``fn`` of it in one step; the value is the old one."""
+        if self._run is not None:
+            place = self._reach(obj, field.slot, -1, field.name, writing=True)
+            if place is not None:
+                old = self.memory.rmw(place, cast("Callable[[object], object]", fn), order)
+                self._passed(obj, field.name)
+                return cast(T, old)
+            self._release(order)
+        return Machine.rmw(self, obj, field, fn, order)
+
+    def fetch_add(self, obj: Shared, field: Field[int], n: int, order: Order = ONCE) -> int:
+        """Add atomically; the value is the old one."""
+        return self.rmw(obj, field, n.__add__, order)
+
+    def read_item(self, obj: Shared, field: Field[list[T]], index: int, order: Order) -> T:
+        """Read one element of an array field."""
+        if self._run is not None:
+            place = self._reach(obj, field.slot, index, field.name, writing=False)
+            if place is not None:
+                value = self.memory.load(place, order)
+                self._passed(obj, field.name)
+                return cast(T, value)
+        return Machine.read_item(self, obj, field, index, order)
+
+    def write_item(self, obj: Shared, field: Field[list[T]], index: int, value: T, order: Order) -> None:
+        """Write one element of an array field."""
+        if self._run is not None:
+            place = self._reach(obj, field.slot, index, field.name, writing=True)
+            if place is not None:
+                self.memory.store(place, value, order)
+                self._passed(obj, field.name)
+                return
+        Machine.write_item(self, obj, field, index, value, order)
+
+    def rmw_item(self, obj: Shared, field: Field[list[T]], index: int, fn: Callable[[T], T], order: Order) -> T:
+        """Replace one element of an array field in one step; the value is the old one."""
+        if self._run is not None:
+            place = self._reach(obj, field.slot, index, field.name, writing=True)
+            if place is not None:
+                old = self.memory.rmw(place, cast("Callable[[object], object]", fn), order)
+                self._passed(obj, field.name)
+                return cast(T, old)
+            self._release(order)
+        return Machine.rmw_item(self, obj, field, index, fn, order)
+
+    def wait(self, obj: Shared, field: Field[T], condition: Callable[[T], bool], fn: Callable[[T], T] | None, order: Order) -> T:
+        """Wait for one field."""
+        run = self._run
+        assert run is not None
+        place = self._reach(obj, field.slot, -1, field.name, writing=fn is not None)
+        if place is not None:
+            test, change = cast("Callable[[object], bool]", condition), cast("Callable[[object], object] | None", fn)
+            value = self.memory.wait(place, test, change, order)
+            self._passed(obj, field.name)
+            return cast(T, value)
+        self._release(order)
+        if not condition(getattr(obj, field.slot)):
+            run.pause(f"wait for {obj.name}.{field.name}", lambda: condition(getattr(obj, field.slot)))
+        return Machine.read(self, obj, field, order) if fn is None else Machine.rmw(self, obj, field, fn, order)
+
+    def free(self, obj: Shared, function: str) -> None:
+        """The memory of ``obj`` is given back by ``function``. A step that depends on every access of ``obj``."""
+        run = self._run
+        if run is not None:
+            met = self._met.get(obj) or self._meet(obj, obj.name)
+            if met.life is not None:
+                run.turn(met.life, WRITE, "free")
+                if not run.closed:
+                    run.trace.touch(run.me, met.life, WRITE)
+            elif met.toucher is not None and met.toucher is not run.me:
+                self._sharing.learn(met.name, LIFE)
+            met.freer = run.me
+        obj.freed_by = function
+
+    def trace(self, name: str, *fields: object) -> None:
+        """Emit a trace event."""
+        if self._run is not None:
+            self.task_traces.setdefault(self._run.me.name, []).append((name, fields))
+        super().trace(name, *fields)
+
+    def lock_place(self, lock: Lock) -> Place | None:
+        """The place of a lock that several tasks take."""
+        return self._special(lock, lock.label, "lock", writing=True)
+
+    def state(self, group: str, name: str, *, writing: bool) -> Place | None:
+        """The place of something about a task, or a group of them, that others look at: ``irqs``, ``rcu`` or ``stores``."""
+        return self._special(group, group, name, writing=writing)
+
+    def _special(self, obj: object, name: str, field: str, *, writing: bool) -> Place | None:
+        run = self._run
+        assert run is not None
+        met = self._met.get(obj) or self._meet(obj, name)
+        place = met.fields.get(field)
+        if place is None:
+            known = field in met.known
+            place = met.fields[field] = Place(f"{met.name}.{field}") if known else Local(field)
+        if isinstance(place, Place):
+            return place
+        self._learn(met, place, run.me, writing=writing)
+        return None
+
+    def _reach(self, obj: Shared, slot: str, index: int, name: str, *, writing: bool) -> Place | None:
+        """The place of a field, if tasks fight over it."""
+        run = self._run
+        assert run is not None
+        me = run.me
+        met = self._met.get(obj) or self._meet(obj, obj.name)
+        key: object = slot if index < 0 else (slot, index)
+        place = met.fields.get(key)
+        if place is None:
+            place = met.fields[key] = self._place(met, obj, slot, index, name)
+        if met.toucher is not me:
+            met.toucher = me if met.toucher is None else MANY
+        if isinstance(place, Place):
+            return place
+        if (writing and not place.written) or (place.toucher is not me and place.toucher is not MANY):
+            self._learn(met, place, me, writing=writing)
+        if met.life is not None:
+            run.turn(met.life, READ, "write" if writing else "read")
+            if not run.closed:
+                run.trace.touch(me, met.life, READ)
+        elif met.freer is not None and met.freer is not me:
+            self._sharing.learn(met.name, LIFE)
+        return None
+
+    def _learn(self, met: Met, local: Local, me: Proc, *, writing: bool) -> None:
+        if writing:
+            self._sharing.write(met.name, local, me)
+        else:
+            self._sharing.read(met.name, local, me)
+
+    def _meet(self, obj: object, name: str) -> Met:
+        """An object is touched for the first time. A second one of the same name gets a number."""
+        times = self._names[name] = self._names.get(name, 0) + 1
+        if times > 1:
+            name = f"{name}#{times}"
+        met = self._met[obj] = Met(name, self._sharing.fields.get(name, _NOTHING))
+        return met
+
+    def _place(self, met: Met, obj: Shared, slot: str, index: int, field: str) -> Local | Place:
+        name = field if index < 0 else f"{field}[{index}]"
+        if name not in met.known:
+            return Local(name)
+        place = Place(f"{met.name}.{name}", obj, slot, index)
+        place.life = met.life
+        return place
+
+    def _release(self, order: Order) -> None:
+        """An atomic operation of one task only still keeps earlier stores before it."""
+        if order is RELEASE:
+            self.memory.drain("rmw")
+
+    def _passed(self, obj: Shared, field: str) -> None:
+        """What every access must pass."""
+        self.budget = left = self.budget - 1
+        if left < 0 or obj.freed_by:
+            self.check(obj, field)

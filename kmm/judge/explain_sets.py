@@ -1,0 +1,94 @@
+"""Why the sets of what two variants can come to differ: one schedule, step by step."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from kmm.explore import Schedule, replay
+from kmm.judge.columns import WIDTH, Event, columns
+from kmm.judge.explain import explain_runs, steps_of
+from kmm.judge.outcomes import Outcomes
+from kmm.judge.search import EXHAUSTIVE, Search
+from kmm.judge.sets import Sets, judge_sets
+from kmm.judge.variants import LoadedVariant
+from kmm.judge.witness import from_record, to_record
+from kmm.kernel.record import Step
+from kmm.mm.variant import Variant
+from kmm.scenario.concurrent import Concurrent, task_names
+from kmm.scenario.drive import Run
+from kmm.scenario.model import DriverKind, Scenario
+from kmm.scenario.recorded import Recorded
+
+MOST_PREEMPTIONS: Final = 3
+"""Up to so many, the schedule with the fewest is looked for."""
+MOST_EXECUTIONS: Final = 5_000
+"""Of the search for it, for each number of preemptions."""
+_NOTING: Final = ("recorder_note",)
+
+
+def record_of(sets: Sets) -> Recorded:
+    """The schedule with the fewest preemptions that leads one side where the other never comes."""
+    mine, other = (sets.baseline, sets.candidate) if sets.side == "baseline" else (sets.candidate, sets.baseline)
+    only = {each for each in mine.all if each not in other.exploration.outcomes}
+    others = other.exploration.executions
+    for bound in range(MOST_PREEMPTIONS + 1):
+        search = attrs.evolve(mine.search, strategy="dfs", preemption_bound=bound, budget=MOST_EXECUTIONS, jobs=1)
+        found = Outcomes(sets.scenario, mine.program.variant, search)
+        for each in found.all:
+            if each in only:
+                return to_record(found.schedule(each), side=sets.side, others=others)
+    return to_record(mine.schedule(sets.witness), side=sets.side, others=others)
+
+
+def explain_sets(s: Scenario, baseline: LoadedVariant, candidate: LoadedVariant, search: Search = EXHAUSTIVE) -> tuple[str, Recorded]:
+    """Search once more, and show a schedule that leads one variant where the other never comes.
+
+    :returns: text of at most 100 columns, and the schedule
+    :raises ValueError: the sets are equal
+    """
+    sets = judge_sets(s, baseline.variant, candidate.variant, search)
+    if not sets.side:
+        raise ValueError("both variants come to the same")
+    record = record_of(sets)
+    a, b = (_run(s, each.variant, from_record(record)) for each in (baseline, candidate))
+    text = explain_runs(a, b, baseline, candidate).text
+    return "\n".join([*_claim(sets, record), "", text, "", *_columns(s, b if record.side == "candidate" else a)]), record
+
+
+def _run(s: Scenario, variant: Variant, schedule: Schedule) -> Run:
+    program = Concurrent(s, variant, lambda _: b"", record=True)
+    replay(program, schedule)
+    return program.run
+
+
+def _claim(sets: Sets, record: Recorded) -> list[str]:
+    mine, other = (sets.baseline, sets.candidate) if record.side == "baseline" else (sets.candidate, sets.baseline)
+    names = [each.program.variant.name for each in (mine, other)]
+    count, deviations = len(other.all), len(record.deviations)
+    text = (
+        f"{names[0]} can come to something that {names[1]} never does: {names[1]} has {count} outcome{'s' if count > 1 else ''} in "
+        f"{record.others} executions, {_how(other)}. The schedule leaves the usual order {deviations} "
+        f"time{'' if deviations == 1 else 's'}:"
+    )
+    return textwrap.wrap(text, WIDTH, break_on_hyphens=False)
+
+
+def _how(of: Outcomes) -> str:
+    return "which are all that matter" if of.exploration.complete else "which are not all"
+
+
+def _columns(s: Scenario, run: Run) -> list[str]:
+    driver = [] if s.driver.kind is DriverKind.STEPS else [run.world.task.name]
+    tasks = [*driver, *task_names(s)]
+    events = [Event(step.task, step.text, _where(step)) for step in steps_of(run)]
+    tasks += dict.fromkeys(event.task for event in events if event.task not in tasks)
+    return columns(events, tasks)
+
+
+def _where(step: Step) -> str:
+    frames = [each for each in step.stack if each[2] not in _NOTING]
+    return next((f"{Path(file).name}:{line} {function}" for file, line, function in frames), "")

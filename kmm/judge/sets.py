@@ -1,0 +1,103 @@
+"""One scenario with actors, both variants: the sets of what they can come to."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import attrs
+
+from kmm.explore import replay
+from kmm.judge.differing import differing
+from kmm.judge.observe import Observation
+from kmm.judge.outcomes import Outcomes, Progress
+from kmm.judge.search import Search
+from kmm.mm.variant import Variant
+from kmm.scenario.model import Scenario
+
+EQUAL: Final = "equal"
+REFINES: Final = "refines"
+DIFFERENT: Final = "different"
+UNDETERMINED: Final = "undetermined"
+LEAD_STRATEGY: Final = "pos"
+LEAD_FACTOR: Final = 4
+"""How many times the executions of the first search the search for a lead has."""
+
+
+@attrs.frozen
+class Sets:
+    """Both sets of observations of one scenario.
+
+    :param relation: ``equal``, ``refines`` (the candidate's is a part of the baseline's), ``different``, or ``undetermined``: something
+        was seen on one side only, and the other side's schedules were not exhausted
+    :param witness: canonical bytes of an outcome of one side only; empty when the sets are equal
+    :param side: whose it is: ``baseline`` or ``candidate``
+    """
+
+    scenario: Scenario
+    baseline: Outcomes
+    candidate: Outcomes
+    relation: str
+    witness: bytes = b""
+    side: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Every schedule that matters was run, on both sides."""
+        return self.baseline.exploration.complete and self.candidate.exploration.complete
+
+    def digest(self) -> bytes:
+        """A hash over all that both sides show."""
+        both = hashlib.sha256()
+        for side in (self.baseline, self.candidate):
+            both.update(repr(side.all).encode() + (b"\n" if side.exploration.complete else b" ...\n"))
+        return both.digest()
+
+    def common(self) -> tuple[Observation, ...]:
+        """What both sides show."""
+        return tuple([self.baseline.observation(each) for each in self.baseline.all if each in self.candidate.exploration.outcomes])
+
+    def nearest(self) -> tuple[Observation, Observation, tuple[str, ...]]:
+        """An observation of the baseline and one of the candidate that differ, and in which observables.
+
+        One is the witness; the other is the one that differs from it least.
+        """
+        mine, other = (self.baseline, self.candidate) if self.side == "baseline" else (self.candidate, self.baseline)
+        observed = mine.observation(self.witness)
+        nearest = min((other.observation(each) for each in other.all), key=lambda each: len(differing(each, observed)))
+        pair = (observed, nearest) if self.side == "baseline" else (nearest, observed)
+        return *pair, differing(*pair)
+
+
+def judge_sets(s: Scenario, baseline: Variant, candidate: Variant, search: Search, progress: Progress | None = None) -> Sets:
+    """Search the schedules of both variants, and compare what they come to."""
+    a, b = (Outcomes(s, variant, search, progress) for variant in (baseline, candidate))
+    only_candidate = _missing(b, a)
+    if only_candidate:
+        return Sets(s, a, b, DIFFERENT if a.exploration.complete else UNDETERMINED, only_candidate[0], "candidate")
+    only_baseline = _missing(a, b)
+    if only_baseline:
+        return Sets(s, a, b, REFINES if b.exploration.complete else UNDETERMINED, only_baseline[0], "baseline")
+    return Sets(s, a, b, EQUAL)
+
+
+def _missing(of: Outcomes, other: Outcomes) -> list[bytes]:
+    """Outcomes that only one side shows. Where the other was not exhausted, each of them is a lead that is followed."""
+    missing = [each for each in of.all if each not in other.exploration.outcomes]
+    if other.exploration.complete:
+        return missing
+    open_leads = [each for each in missing if replay(other.program, of.schedule(each)).outcome != each]
+    return _not_sampled(open_leads, other) if open_leads else []
+
+
+def _not_sampled(leads: list[bytes], other: Outcomes) -> list[bytes]:
+    search = attrs.evolve(
+        other.search,
+        strategy=LEAD_STRATEGY,
+        preemption_bound=None,
+        budget=LEAD_FACTOR * other.exploration.executions,
+        seconds=None,
+        seed=other.search.seed + 1,
+    )
+    found = Outcomes(other.program.scenario, other.program.variant, search).exploration.outcomes
+    return [each for each in leads if each not in found]
