@@ -67,7 +67,7 @@ def test_the_keys_of_a_table_are_those_that_the_format_takes(name: str) -> None:
     text += f"{where}qqqq = 1\n" if name not in ("scenario", "vma", "driver") else ""
     with pytest.raises(ScenarioError, match='unknown key "qqqq"') as error:
         parse(text)
-    known = set(re.findall(r"[a-z_]+", error.value.remedy.removeprefix("use "))) - {"replay", "scenario"}
+    known = set(re.findall(r"[a-z_]+", error.value.remedy.removeprefix("use "))) - {"replay", "scenario", "schedule"}
     known -= set(tables.PARTS) if name in ("scenario", "process") else set()
     assert set(column(tables.table(name))) - {"hugepages"} == known - {"hugepages"}
 

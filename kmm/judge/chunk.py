@@ -141,13 +141,12 @@ class _ChunkJudge:
         a, b = pair.baseline, pair.candidate
         if a is None or b is None:
             return
-        seen = sights(pair.scenario, a)
-        if pair.differs:
-            seen |= sights(pair.scenario, b)
+        shown = {a, *pair.common, *((b,) if pair.differs else ())}
+        seen = {each for o in shown for each in sights(pair.scenario, o)}
         if seen <= self.known:
             return
         self.known |= seen
-        self.out.codes |= codes(a) | codes(b)
+        self.out.codes |= {code for o in shown for code in codes(o)}
         self.out.baseline_lines |= lines_of_run(pair.scenario, self.contest.baseline.variant, self.files[0])
         self.out.candidate_lines |= lines_of_run(pair.scenario, self.contest.candidate.variant, self.files[1])
 

@@ -14,7 +14,7 @@ from typing import Final
 from kmm.live.doctor_host import Finding, Host, in_child, limited, missing, ok
 
 DISTRIBUTION: Final = "kmm-sandbox"
-LIBRARIES: Final = ("attrs", "cattrs", "click", "hypothesis", "rich", "tomli-w")
+LIBRARIES: Final = ("attrs", "cattrs", "click", "greenlet", "hypothesis", "rich", "tomli-w")
 """What it stands on, for when it is not installed itself and cannot tell."""
 FIRST_PYTHON: Final = (3, 11)
 LAST_PYTHON: Final = (3, 13)

@@ -212,8 +212,8 @@ def pmd_clear(pmd: PmdSlot) -> None:
 
 
 def pmd_populate(mm: MmStruct, pmd: PmdSlot, pgtable: PtePage) -> None:
-    """Let the slot lead to a table: a plain store, no accounting, no barrier."""
-    current.machine.write(pmd, _val, pfn_pmd(pgtable.pfn, KERNPG_TABLE), PLAIN)
+    """Let the slot lead to a table: no accounting, no barrier."""
+    current.machine.write(pmd, _val, pfn_pmd(pgtable.pfn, KERNPG_TABLE), ONCE)
 
 
 def pmd_pgtable(pmd: pmd_t) -> PtePage:

@@ -14,7 +14,7 @@ from kmm.mm.system import System
 from kmm.report.pagemap import PageMap, after, before, draw
 from kmm.scenario.build import build
 from kmm.scenario.checks import GAP
-from kmm.scenario.model import Config, Scenario, Tunables, Vma
+from kmm.scenario.model import Config, DriverKind, Scenario, Tunables, Vma
 from kmm.scenario.run import Run
 from kmm.scenario.step import said
 
@@ -26,7 +26,7 @@ def print_run(console: Console, r: Run) -> None:
     _heading(console, s, r.world.system.variant.name)
     for title, drawn in _maps(r, "before"):
         _map(console, title, drawn)
-    _lines(console, "steps", _steps(r), "")
+    _lines(console, "steps" if r.scenario.steps else "actors", _steps(r), "")
     for title, drawn in _maps(r, "after"):
         _map(console, title, drawn)
     _lines(console, "trace events", _trace(r), "none")
@@ -39,7 +39,7 @@ def print_run(console: Console, r: Run) -> None:
 def _maps(r: Run, when: str) -> Iterator[tuple[str, PageMap]]:
     """The maps of every process and range, with their titles."""
     s = r.scenario
-    if not s.steps:
+    if not s.steps and not s.actors:
         yield when, before(s) if when == "before" else after(r.world, s)
         return
     mms = r.world.system.mms
@@ -52,8 +52,10 @@ def _maps(r: Run, when: str) -> Iterator[tuple[str, PageMap]]:
 
 
 def _steps(r: Run) -> list[str]:
-    both = zip(r.scenario.steps, r.steps, strict=False)
-    return [f"{said(step, number)}: {outcome}" for number, (step, outcome) in enumerate(both, 1)]
+    done = zip(r.scenario.steps, r.steps, strict=False)
+    beside = zip(r.scenario.actors, r.actors, strict=False)
+    steps = [f"{said(step, number)}: {outcome}" for number, (step, outcome) in enumerate(done, 1)]
+    return [*steps, *(f"{said(actor, number, 'actor')}: {outcome}" for number, (actor, outcome) in enumerate(beside, 1))]
 
 
 def _heading(console: Console, s: Scenario, variant: str) -> None:
@@ -104,7 +106,7 @@ def _result(r: Run) -> list[str]:
         return ["the variant does not do what the scenario asks for"]
     if r.outcome != "returned":
         return [r.outcome]
-    if r.scenario.steps:
+    if r.scenario.driver.kind is DriverKind.STEPS:
         return []
     lines = [r.result]
     if r.errno:

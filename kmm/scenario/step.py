@@ -102,13 +102,14 @@ def _needs(op: str, key: str, *, needed: bool) -> tuple[str, str]:
     return (f"{op} needs {key}", f"add {key} = ...") if needed else (f"{op} takes no {key}", f"drop {key}")
 
 
-def said(step: Step, number: int) -> str:
+def said(step: Step, number: int, what: str = "step") -> str:
     """A step in a few words.
 
     :param number: from 1
+    :param what: ``step`` or ``actor``
     """
     takes = STEP_OPS[step.op][0]
-    words = [f"step {number}: {step.op}"]
+    words = [f"{what} {number}: {step.op}"]
     if step.name:
         words.append(step.name)
     if step.value:
