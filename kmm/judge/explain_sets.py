@@ -18,9 +18,10 @@ from kmm.judge.variants import LoadedVariant
 from kmm.judge.witness import from_record, to_record
 from kmm.kernel.record import Step
 from kmm.mm.variant import Variant
-from kmm.scenario.concurrent import Concurrent, task_names
+from kmm.scenario.actors import driver_name, task_names
+from kmm.scenario.concurrent import Concurrent
 from kmm.scenario.drive import Run
-from kmm.scenario.model import DriverKind, Scenario
+from kmm.scenario.model import Scenario
 from kmm.scenario.recorded import Recorded
 
 MOST_PREEMPTIONS: Final = 3
@@ -82,8 +83,7 @@ def _how(of: Outcomes) -> str:
 
 
 def _columns(s: Scenario, run: Run) -> list[str]:
-    driver = [] if s.driver.kind is DriverKind.STEPS else [run.world.task.name]
-    tasks = [*driver, *task_names(s)]
+    tasks = [*driver_name(s), *task_names(s)]
     events = [Event(step.task, step.text, _where(step)) for step in steps_of(run)]
     tasks += dict.fromkeys(event.task for event in events if event.task not in tasks)
     return columns(events, tasks)

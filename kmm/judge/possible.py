@@ -20,17 +20,20 @@ def need_possible(s: Scenario, loaded: LoadedVariant, path: str | os.PathLike[st
     :param number: which ``[[scenario]]`` of the file it is, from 0
     :raises StepError: with file and line
     """
-    if not s.steps:
+    if not s.steps and not s.actors:
         return
 
     def work(_task: None, skip: Skip, beat: Beat) -> StepError | None:
         if 0 in skip:
             return None
         beat(0)
-        return run(s, loaded.variant).impossible
+        try:
+            return run(s, loaded.variant).impossible
+        except StepError as error:
+            return error
 
     error = guarded(work).value
     if error is not None:
         own = () if number is None else ("scenario", number)
-        line = line_of(read_text(path, MAX_BYTES_MANY), (*own, "step", error.number - 1))
-        raise StepError(error.problem, error.remedy, f"{os.fspath(path)}:{line}", error.number)
+        line = line_of(read_text(path, MAX_BYTES_MANY), (*own, error.part, error.number - 1))
+        raise error.at(f"{os.fspath(path)}:{line}")

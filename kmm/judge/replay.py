@@ -15,6 +15,7 @@ from kmm.judge.pair import judge_pair
 from kmm.judge.pool import STALL_S, Beat, Skip, guarded
 from kmm.judge.possible import need_possible
 from kmm.judge.variants import LoadedVariant, load_variant
+from kmm.scenario.actors import driver_name, task_names
 from kmm.scenario.errors import ScenarioError
 from kmm.scenario.files import read_text, write_atomic
 from kmm.scenario.lines import line_of
@@ -110,7 +111,19 @@ def _read(path: Path) -> tuple[Scenario, dict[str, str], tuple[str, str]]:
     if expect not in EXPECTATIONS:
         where = f"{path}:{line_of(text, ('replay', 'expect'))}"
         raise ScenarioError(f'expect = "{expect}" is not known', 'use "different" or "equivalent"', where)
+    if file.schedule is not None:
+        _need_tasks(s, file.schedule, text, path)
     return s, table, (_to_file(table.get("baseline", "v12"), path), _to_file(table.get("candidate", "reviewed"), path))
+
+
+def _need_tasks(s: Scenario, schedule: Recorded, text: str, path: Path) -> None:
+    """Raise for a schedule of other tasks than the scenario has. RCU callbacks and stores on their way are named after theirs."""
+    tasks = {*driver_name(s), *task_names(s)}
+    for number, deviation in enumerate(schedule.deviations):
+        for task in (deviation.task, deviation.to):
+            if not any(task == name or task.startswith((f"{name}'s ", f"{name}/")) for name in tasks):
+                where = f"{path}:{line_of(text, ('schedule', 'deviation', number))}"
+                raise ScenarioError(f'the schedule is for another scenario: there is no task "{task}"', "drop [schedule]", where)
 
 
 def _is_path(name: str) -> bool:

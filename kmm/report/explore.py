@@ -15,8 +15,8 @@ from kmm.judge.differing import differing
 from kmm.judge.observe import Observation
 from kmm.judge.outcomes import Outcomes
 from kmm.report.pagemap import after
+from kmm.scenario.actors import task_names
 from kmm.scenario.checks import GAP
-from kmm.scenario.concurrent import task_names
 from kmm.scenario.model import DriverKind, Scenario
 from kmm.scenario.run import Run
 from kmm.scenario.spec import actor_text

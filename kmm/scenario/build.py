@@ -43,8 +43,9 @@ from kmm.mm.pgtable import PmdPage, PtePage
 from kmm.mm.pte import HUGE_ZERO_PFN, KERNPG_TABLE, pfn_pmd, pmd_mkhuge
 from kmm.mm.system import Injected, Sysctl, System
 from kmm.mm.variant import Variant
+from kmm.scenario.actors import driver_name
 from kmm.scenario.checks import GAP
-from kmm.scenario.model import DriverKind, Failure, Process, Scenario, Tunables, Vma
+from kmm.scenario.model import Failure, Process, Scenario, Tunables, Vma
 from kmm.scenario.place import DRIVER_CPU, OWNER, OWNER_CPU, Frames, Placing, count_mapped, place_huge
 
 VM_FLAGS: Final = {
@@ -96,8 +97,7 @@ def build(s: Scenario, variant: Variant) -> World:
     """
     machine = _machine(s)
     this = System(machine, _sysctl(s.tunables), variant, _injected(s.failures), 16 * s.geometry.ptes * s.geometry.page_size)
-    khugepaged = s.driver.kind is DriverKind.KHUGEPAGED or (s.driver.kind is DriverKind.DIRECT and s.driver.is_khugepaged)
-    if khugepaged:
+    if driver_name(s) == ("khugepaged",):
         task = Task("khugepaged", machine.cpus[DRIVER_CPU], 0)
     else:
         task = Task("madvise", machine.cpus[OWNER_CPU], OWNER)

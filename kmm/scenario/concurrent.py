@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -12,16 +11,17 @@ from kmm.kernel.record import Recorder
 from kmm.kernel.task import Task
 from kmm.mm import system
 from kmm.mm.variant import Variant
+from kmm.scenario.actors import task_names
 from kmm.scenario.build import build
 from kmm.scenario.drive import Run, drive
 from kmm.scenario.ended import guarded
-from kmm.scenario.errors import ScenarioError
+from kmm.scenario.errors import ScenarioError, StepError
 from kmm.scenario.holders import Holder, as_khugepaged, as_nobody, as_thread
 from kmm.scenario.model import DriverKind, Scenario
 from kmm.scenario.operations import OPERATIONS, Actor
 from kmm.scenario.place import OWNER_CPU
 from kmm.scenario.quiescence import check_quiescence
-from kmm.scenario.step import STEP_OPS, Step, Takes
+from kmm.scenario.step import STEP_OPS, Step, Takes, said
 from kmm.scenario.steps import Steps
 
 DONE: Final = "done"
@@ -46,7 +46,7 @@ class Concurrent:
     def __call__(self) -> World:
         """A fresh start, with the steps before the actors done.
 
-        :raises StepError: for one of them that cannot happen
+        :raises StepError: for one of them that cannot happen, and for an actor of no process
         """
         scenario = self.scenario
         world = build(scenario, self.variant)
@@ -61,10 +61,19 @@ class Concurrent:
                 run.steps = tuple(steps.outcomes)
             else:
                 steps.enter()
+            _check_processes(scenario, steps)
         if self.record:
             machine.recorder = Recorder()
         tasks = _Tasks(run)
         return World(machine, tuple(tasks.bodies()), lambda _: self.outcome(tasks.finished()))
+
+
+def _check_processes(scenario: Scenario, steps: Steps) -> None:
+    for number, actor in enumerate(scenario.actors, 1):
+        try:
+            steps.check_process(actor)
+        except ScenarioError as error:
+            raise StepError(f"{said(actor, number, 'actor')}: {error.problem}", error.remedy, number=number, part="actor") from None
 
 
 def run_usual(scenario: Scenario, variant: Variant, *, record: bool = False) -> Run:
@@ -143,13 +152,3 @@ class _Tasks:
         if not self.ends:
             check_quiescence(self.run.world)
         return self.run
-
-
-def task_names(scenario: Scenario) -> tuple[str, ...]:
-    """The name of each actor's task: its operation, with a number from the second of its kind on."""
-    times: Counter[str] = Counter()
-    names = []
-    for actor in scenario.actors:
-        times[actor.op] += 1
-        names.append(actor.op if times[actor.op] == 1 else f"{actor.op} {times[actor.op]}")
-    return tuple(names)

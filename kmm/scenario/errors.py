@@ -31,18 +31,20 @@ class ScenarioError(BadInputError):
 
 
 class StepError(ScenarioError):
-    """A step of a scenario that cannot happen when its turn comes.
+    """A step of a scenario that cannot happen when its turn comes, or an actor that cannot begin.
 
-    :param number: of the step, from 1
+    :param number: of the step or actor, from 1
+    :param part: ``step`` or ``actor``
     """
 
-    def __init__(self, problem: str, remedy: str, where: str = "", number: int = 0) -> None:
+    def __init__(self, problem: str, remedy: str, where: str = "", number: int = 0, part: str = "step") -> None:
         super().__init__(problem, remedy, where)
         self.number = number
+        self.part = part
 
     def at(self, where: str) -> StepError:
         """The same error with a place, unless it has one."""
-        return StepError(self.problem, self.remedy, self.where or where, self.number)
+        return StepError(self.problem, self.remedy, self.where or where, self.number, self.part)
 
 
 def require(good: bool, problem: str, remedy: str) -> None:

@@ -56,7 +56,7 @@ class Steps:
         if step.op == "khugepaged":
             task = self._task("khugepaged", DRIVER_CPU, 0)
         else:
-            self._check_process(step)
+            self.check_process(step)
             own = Takes.PROCESS in STEP_OPS[step.op][0]
             task = self._task(f"process {step.process}" if own else step.op, OWNER_CPU, step.process if own else 0)
         with this.running(task):
@@ -65,7 +65,11 @@ class Steps:
             rcu_grace_period()
         return outcome
 
-    def _check_process(self, step: Step) -> None:
+    def check_process(self, step: Step) -> None:
+        """Raise for an operation of a process that is not there.
+
+        :raises ScenarioError: it cannot begin
+        """
         mms = self.world.system.mms
         if step.process > len(mms):
             raise ScenarioError(f"there is no process {step.process}", "name one that is there, or fork it before")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kmm.judge.outcomes import Outcomes
-from kmm.scenario.concurrent import task_names
+from kmm.scenario.actors import task_names
 from kmm.scenario.errors import ScenarioError
 from kmm.scenario.model import DriverKind
 from kmm.scenario.run import run
