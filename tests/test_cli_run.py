@@ -139,7 +139,7 @@ def test_letters_of_a_file_are_used_again() -> None:
 def test_a_state_without_a_letter_gets_one() -> None:
     s = make("aaaaaaaa")
     world = build(s, v12.VARIANT)
-    world.system.lru_add[0].append(world.system.folios[0])
+    world.system.per_cpu[0]._lru_add = (world.system.folios[0],)
     world.system.folios[0]._flags &= ~PG_lru
     world.system.folios[1]._flags |= PG_swapcache
     drawn = after(world, s)

@@ -16,6 +16,7 @@ from kmm.scenario.build import World, build
 from kmm.scenario.fits import fitting_flags
 from kmm.scenario.model import Driver, DriverKind, Geometry, Scenario, Tunables, Vma
 from kmm.scenario.page import Kind, Lru, PageState
+from kmm.scenario.quiescence import slots_in_use
 from kmm.scenario.strategies import generate, page_states
 from refactors import v12
 from tests.helpers import table
@@ -122,7 +123,7 @@ def test_letter_to_entry_to_letter(letter: str) -> None:
     world = with_one(letter)
     found = table(world)._entries
     for index in range(GEOMETRY.ptes):
-        young = world.system.base + index * GEOMETRY.page_size in world.mm.secondary_young
+        young = world.system.base + index * GEOMETRY.page_size in world.mm._secondary_young
         expected = ALPHABET[letter] if index in where(letter) else ALPHABET["."]
         assert state_of(world.system, found[index], secondary_young=young) == expected, index
 
@@ -161,7 +162,7 @@ def test_bits_of_an_entry_that_is_not_present(letter: str) -> None:
     if letter in MARKERS:
         assert offset == MARKERS[letter]
     elif swap_type == 0:
-        assert offset in with_one(letter).system.swap
+        assert offset in slots_in_use(with_one(letter).system)
     else:
         assert (offset & (1 << 40) - 1) in with_one(letter).system.mem_map
     assert (offset >> 40 & 3) == (3 if letter == "M" else 0), "the migration entry is young and dirty"
@@ -179,7 +180,7 @@ def test_folios(letter: str) -> None:
     exclusive = {bool(each._flags & PG_anon_exclusive) for each in found.pages}
     assert exclusive == {letter not in "nstSK"}
     assert [each._contents for each in found.pages] == [index + 1 for index in where(letter)]
-    assert (found in world.system.lru_add[0]) == (letter == "b")
+    assert (found in world.system.per_cpu[0]._lru_add) == (letter == "b")
     assert found._mapping is not None
     assert (found._mapping.label == "ksm") == (letter == "K")
 
@@ -195,11 +196,14 @@ def test_counters(letter: str) -> None:
     assert stat.get("nr_isolated_anon", 0) == (letter == "M")
     assert stat.get("nr_anon_mapped", 0) == (nr if letter in FOLIOS or letter == "D" else 0)
     assert (stat.get("ksm_zero_pages", 0), world.mm._ksm_zero_pages) == ((1, 1) if letter == "Z" else (0, 0))
-    assert len(world.mm.secondary_young) == (letter == "Y")
-    assert sum(world.system.pins.values()) == (letter in "pH")
-    assert len(world.system.migrating) == (letter == "M")
-    assert {slot.count for slot in world.system.swap.values()} == {"w": {1}, "v": {1}, "q": {1}, "y": {2}, "h": {0}}.get(letter, set())
-    assert [slot.folio is not None for slot in world.system.swap.values()] == [letter in "vh"] * (letter in "wvyqh")
+    assert len(world.mm._secondary_young) == (letter == "Y")
+    assert sum(folio._pincount for folio in world.system.folios) == (letter in "pH")
+    assert len(world.system.migrations._under_way) == (letter == "M")
+    used = slots_in_use(world.system)
+    assert {slot._count for slot in used.values()} == {"w": {1}, "v": {1}, "q": {1}, "y": {2}, "h": {0}}.get(
+        letter, set()
+    )
+    assert [slot._cached is not None for slot in used.values()] == [letter in "vh"] * (letter in "wvyqh")
 
 
 def test_a_strategy_draws_every_letter() -> None:

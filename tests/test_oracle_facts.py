@@ -16,6 +16,7 @@ from kmm.mm.variant import Variant
 from kmm.scenario.build import build
 from kmm.scenario.errors import ScenarioError
 from kmm.scenario.model import Config, Driver, Event, Failure, Geometry, Scenario, Tunables, Vma
+from kmm.scenario.quiescence import slots_in_use
 from kmm.scenario.run import Run, run
 from refactors import reviewed, v12
 from tests.helpers import MADVISE, direct, folio_of, is_huge, mapped, reports, traces
@@ -107,7 +108,7 @@ def test_6_a_read_from_the_disk_ends_the_attempt_and_keeps_what_came_in(variant:
     r = clean(attrs.evolve(attempt("www" + "a" * 509), failures=failures), variant)
     assert (r.result, events(r)) == ("SCAN_PAGE_LOCK", "swapin(in=2,ret=16); chp:page_locked")
     assert mapped(r)[:4] == ["new@1:0", "new@1:1", "swap", "page 3"]
-    assert r.world.system.swap[3].folio is not None, "the third page waits in the swap cache"
+    assert slots_in_use(r.world.system)[3]._cached is not None, "the third page waits in the swap cache"
     r = clean(attrs.evolve(advised("www" + "a" * 509), failures=failures), variant)
     assert (r.result, r.errno) == ("SCAN_FAIL", "EINVAL")
     assert clean(advised("aav" + "a" * 509), variant).errno == "", "the next try finds it there"

@@ -150,7 +150,7 @@ BUGS: Final[list[tuple[Callable[..., object], str, str, Callable[[], None]]]] = 
     ),
     (
         vmstat.nr_swapcached,
-        "return sum(slot.folio is not None for slot in system.this.swap.values())",
+        "return sum(current.machine.read(slot, SwapSlot.cached, ONCE) is not None for slot in system.this.swap.values())",
         "return len(system.this.swap)",
         test_surface_counters.test_the_files_of_a_cgroup,
     ),

@@ -73,8 +73,8 @@ def explore(
     """
     from kmm.explore import ExploreError
     from kmm.judge.outcomes import Outcomes
-    from kmm.judge.search import Search
     from kmm.report import console
+    from kmm.scenario.search import Search
 
     s = _with_actors(scenario, actors)
     search = Search(strategy=strategy, memory=memory, preemption_bound=preemptions, budget=executions, seconds=budget, seed=seed, jobs=jobs)

@@ -21,6 +21,7 @@ from kmm.judge.pool import MAX_LOST, STALL_S, Beat, Done, OutOfTime, Skip, in_or
 from kmm.judge.variants import LoadedVariant
 from kmm.judge.verdict import LEFT_OUT, Counterexample, Coverage, Environment, Excused, Scope, Side, Verdict, exit_code, relate
 from kmm.scenario.model import Scenario
+from kmm.scenario.search import Search
 
 if TYPE_CHECKING:
     from kmm.scenario.families import Family
@@ -72,9 +73,9 @@ def check(
         interrupted = True
     try:
         if tally.different is not None:
-            example = counterexample(contest, tally.different, stall_s)
+            example = counterexample(contest, *tally.different, stall_s)
         elif tally.refines is not None:
-            example = counterexample(contest, tally.refines, stall_s, refines=True)
+            example = counterexample(contest, *tally.refines, stall_s, refines=True)
     except KeyboardInterrupt:
         interrupted = True
     environment = Environment(elapsed_s=time.monotonic() - started, versions=_versions(), jobs=workers)
@@ -122,11 +123,11 @@ def chunks(families: Sequence[Family]) -> Iterator[Chunk]:
             scenarios.append(s)
             weight += (s.geometry.pages * (1 + len(s.steps)) + 8) * (EXECUTIONS if s.actors else 1)
             if weight >= CHUNK_WEIGHT:
-                yield Chunk(number, tuple(scenarios), seen, family.schedules)
+                yield Chunk(number, tuple(scenarios), seen, family.search)
                 scenarios.clear()
                 weight = seen = 0
         if seen:
-            yield Chunk(number, tuple(scenarios), seen, family.schedules)
+            yield Chunk(number, tuple(scenarios), seen, family.search)
 
 
 class Tally:
@@ -141,8 +142,8 @@ class Tally:
         self.not_applicable = 0
         self.undetermined = 0
         self.gave_up = False
-        self.different: Scenario | None = None
-        self.refines: Scenario | None = None
+        self.different: tuple[Scenario, Search] | None = None
+        self.refines: tuple[Scenario, Search] | None = None
         self.findings: dict[tuple[str, str], Finding] = {}
         self.excused: dict[int, tuple[int, Scenario]] = {}
         self.codes: set[str] = set()
@@ -171,9 +172,9 @@ class Tally:
             count, first = self.excused.get(number, (0, chunk.scenarios[found.first]))
             self.excused[number] = count + found.count, first
         if result.refines is not None and self.refines is None:
-            self.refines = chunk.scenarios[result.refines]
+            self.refines = chunk.scenarios[result.refines], chunk.search
         if result.different is not None:
-            self.different = chunk.scenarios[result.different]
+            self.different = chunk.scenarios[result.different], chunk.search
 
     def _find(self, name: str, sentence: str, count: int, first: Scenario) -> None:
         before = self.findings.get((name, sentence))
@@ -199,7 +200,7 @@ class Tally:
             different=self.different is not None, refines=self.refines is not None, determined=determined, judged=self.judged, kinds=kinds
         )
         if example is None and self.different is not None:
-            example = Counterexample(scenario=self.different, differs=(), explanation="interrupted before it was minimised")
+            example = Counterexample(scenario=self.different[0], differs=(), explanation="interrupted before it was minimised")
         return Verdict(
             relation=relation,
             exit_code=exit_code(relation, expect=expect, interrupted=interrupted),

@@ -12,10 +12,10 @@ from kmm.judge.findings import CONTRACT, UNDETERMINED, shared
 from kmm.judge.intended import excuses
 from kmm.judge.pair import Pair, judge_pair
 from kmm.judge.pool import Beat, Skip
-from kmm.judge.search import EXHAUSTIVE, SAMPLED, Search
 from kmm.judge.variants import LoadedVariant
 from kmm.mm.intended import IntendedDifference
 from kmm.scenario.model import Scenario
+from kmm.scenario.search import EXHAUSTIVE, Search
 
 K = TypeVar("K")
 
@@ -41,13 +41,13 @@ class Chunk:
 
     :param family: its number
     :param seen: how many of the family's distinct scenarios the chunk stands for: its own, and those that were judged before
-    :param schedules: how many are drawn for a scenario with actors; 0: all that matter are run
+    :param search: of the schedules of scenarios with actors
     """
 
     family: int
     scenarios: tuple[Scenario, ...]
     seen: int
-    schedules: int = 0
+    search: Search = EXHAUSTIVE
 
 
 @attrs.define
@@ -95,7 +95,7 @@ def is_different(pair: Pair, intended: tuple[IntendedDifference, ...], *, refine
 
 def judge_chunk(contest: Contest, chunk: Chunk, skip: Skip, beat: Beat) -> ChunkResult:
     """Judge a chunk, up to the first difference."""
-    judge = _ChunkJudge(contest, EXHAUSTIVE if not chunk.schedules else attrs.evolve(SAMPLED, budget=chunk.schedules))
+    judge = _ChunkJudge(contest, chunk.search)
     for index, s in enumerate(chunk.scenarios):
         if index in skip:
             continue

@@ -12,7 +12,6 @@ from kmm.explore import Schedule, replay
 from kmm.judge.columns import WIDTH, Event, columns
 from kmm.judge.explain import explain_runs, steps_of
 from kmm.judge.outcomes import Outcomes
-from kmm.judge.search import EXHAUSTIVE, Search
 from kmm.judge.sets import Sets, judge_sets
 from kmm.judge.variants import LoadedVariant
 from kmm.judge.witness import from_record, to_record
@@ -23,6 +22,7 @@ from kmm.scenario.concurrent import Concurrent
 from kmm.scenario.drive import Run
 from kmm.scenario.model import Scenario
 from kmm.scenario.recorded import Recorded
+from kmm.scenario.search import EXHAUSTIVE, Search
 
 MOST_PREEMPTIONS: Final = 3
 """Up to so many, the schedule with the fewest is looked for."""

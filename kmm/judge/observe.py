@@ -26,7 +26,7 @@ from kmm.mm.pte import (
     swp_entry_pfn,
 )
 from kmm.mm.system import System
-from kmm.scenario.quiescence import pmd_of, table_of
+from kmm.scenario.quiescence import pmd_of, slots_in_use, table_of
 from kmm.scenario.run import Run
 
 Value: TypeAlias = "int | str | bool | tuple[Value, ...] | None"
@@ -123,7 +123,7 @@ def observe(run: Run) -> Observation:
         violations=violations(machine.reports),
         address_spaces=tuple([each for mm in this.mms for each in _mm(this, mm)]),
         folios=_folios(this),
-        swap=tuple((offset, slot.count, slot.folio is not None, slot.contents) for offset, slot in sorted(this.swap.items())),
+        swap=tuple((offset, slot._count, slot._cached is not None, slot._contents) for offset, slot in sorted(slots_in_use(this).items())),
     )
 
 
@@ -214,16 +214,16 @@ def _non_swap(this: System, pte: pte_t) -> Value:
 
 def _folios(this: System) -> tuple[Value, ...]:
     batched: dict[int, tuple[Value, ...]] = {}
-    for cpu, batch in enumerate(this.lru_add):
-        for folio in batch:
-            batched[folio.pfn] = (*batched.get(folio.pfn, ()), cpu)
-    for cpu, batch in enumerate(this.lru_lazyfree):
-        for folio in batch:
-            batched[folio.pfn] = (*batched.get(folio.pfn, ()), f"lazyfree {cpu}")
-    for cpu, mlocks in enumerate(this.mlock_fbatch):
-        for folio, what in mlocks:
-            batched[folio.pfn] = (*batched.get(folio.pfn, ()), f"{what} {cpu}")
-    deferred = {f.pfn for f in this.deferred_split}
+    for cpu in this.per_cpu:
+        for folio in cpu._lru_add:
+            batched[folio.pfn] = (*batched.get(folio.pfn, ()), cpu.number)
+    for cpu in this.per_cpu:
+        for folio in cpu._lru_lazyfree:
+            batched[folio.pfn] = (*batched.get(folio.pfn, ()), f"lazyfree {cpu.number}")
+    for cpu in this.per_cpu:
+        for folio, what in cpu._mlock_fbatch:
+            batched[folio.pfn] = (*batched.get(folio.pfn, ()), f"{what} {cpu.number}")
+    deferred = {f.pfn for f in this.deferred_split._split_queue}
     return tuple(sorted([_folio(f, batched.get(f.pfn, ()), f.pfn in deferred) for f in this.folios if not f.freed_by]))
 
 

@@ -7,12 +7,12 @@ from typing import Final, TypeAlias
 
 from kmm.explore import Exploration, Schedule, explore, replay, schedule_of
 from kmm.judge.observe import Observation, observe
-from kmm.judge.search import Search
 from kmm.kernel.stop import NotApplicable
 from kmm.mm.variant import Variant
 from kmm.scenario.concurrent import Concurrent
 from kmm.scenario.drive import Run
 from kmm.scenario.model import Scenario
+from kmm.scenario.search import Search
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called now and then with the number of executions and of traces so far."""

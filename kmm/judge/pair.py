@@ -8,12 +8,12 @@ import attrs
 
 from kmm.judge.differing import differing, hangs
 from kmm.judge.observe import Observation, observe
-from kmm.judge.search import EXHAUSTIVE, Search
 from kmm.kernel.stop import NotApplicable
 from kmm.mm.variant import Variant
 from kmm.scenario.errors import StepError
 from kmm.scenario.model import Scenario
 from kmm.scenario.run import IMPOSSIBLE, run
+from kmm.scenario.search import EXHAUSTIVE, Search
 
 SECOND_CHANCE: Final = 10
 """How many times the budget a one-sided overrun gets before it counts as HANG."""

@@ -21,6 +21,7 @@ from kmm.scenario.files import read_text, write_atomic
 from kmm.scenario.lines import line_of
 from kmm.scenario.model import Scenario
 from kmm.scenario.recorded import Recorded
+from kmm.scenario.search import EXHAUSTIVE, Search
 from kmm.scenario.toml import ScenarioFile, canonical_bytes, parse_file, render_file
 
 DIFFERENT: Final = "different"
@@ -86,10 +87,10 @@ def replay(path: str | os.PathLike[str], *, stall_s: float = STALL_S) -> Replay:
     :raises ScenarioError: the file cannot be read, or is not a counterexample
     :raises VariantError: one of its variants cannot be loaded
     """
-    s, table, names = _read(Path(path))
+    s, table, names, search = _read(Path(path))
     baseline, candidate = (load_variant(name) for name in names)
     need_possible(s, baseline, path)
-    outcome = _run(s, baseline, candidate, stall_s)
+    outcome = _run(s, baseline, candidate, search, stall_s)
     return Replay(
         scenario=s,
         baseline=baseline,
@@ -101,7 +102,7 @@ def replay(path: str | os.PathLike[str], *, stall_s: float = STALL_S) -> Replay:
     )
 
 
-def _read(path: Path) -> tuple[Scenario, dict[str, str], tuple[str, str]]:
+def _read(path: Path) -> tuple[Scenario, dict[str, str], tuple[str, str], Search]:
     text = read_text(path)
     file = parse_file(text, str(path))
     s, table = file.scenario, file.replay
@@ -113,7 +114,8 @@ def _read(path: Path) -> tuple[Scenario, dict[str, str], tuple[str, str]]:
         raise ScenarioError(f'expect = "{expect}" is not known', 'use "different" or "equivalent"', where)
     if file.schedule is not None:
         _need_tasks(s, file.schedule, text, path)
-    return s, table, (_to_file(table.get("baseline", "v12"), path), _to_file(table.get("candidate", "reviewed"), path))
+    search = EXHAUSTIVE if file.schedule is None else attrs.evolve(EXHAUSTIVE, memory=file.schedule.memory)
+    return s, table, (_to_file(table.get("baseline", "v12"), path), _to_file(table.get("candidate", "reviewed"), path)), search
 
 
 def _need_tasks(s: Scenario, schedule: Recorded, text: str, path: Path) -> None:
@@ -146,12 +148,12 @@ def _path_from(name: str, directory: Path) -> str:
     return relative if _is_path(relative) else f"./{relative}"
 
 
-def _run(s: Scenario, baseline: LoadedVariant, candidate: LoadedVariant, stall_s: float) -> _Outcome:
+def _run(s: Scenario, baseline: LoadedVariant, candidate: LoadedVariant, search: Search, stall_s: float) -> _Outcome:
     def work(_task: None, skip: Skip, beat: Beat) -> _Outcome:
         if 0 in skip:
             return _Outcome(UNDETERMINED, (), "")
         beat(0)
-        pair = judge_pair(s, baseline.variant, candidate.variant)
+        pair = judge_pair(s, baseline.variant, candidate.variant, search)
         if not pair.applicable:
             return _Outcome(UNDETERMINED, (), "one of the variants does not do what the scenario asks for")
         if pair.lead:
@@ -159,7 +161,7 @@ def _run(s: Scenario, baseline: LoadedVariant, candidate: LoadedVariant, stall_s
         intended = candidate.intended.get(baseline.variant.name, ())
         if not is_different(pair, intended, refines=pair.refines):
             return _Outcome(EQUIVALENT, (), "")
-        return _Outcome(DIFFERENT, pair.differs, explanation(s, baseline, candidate))
+        return _Outcome(DIFFERENT, pair.differs, explanation(s, baseline, candidate, search))
 
     done = guarded(work, stall_s=stall_s)
     return attrs.evolve(done.value, explanation=f"the worker {done.lost[0].reason}") if done.lost else done.value

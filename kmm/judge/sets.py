@@ -11,9 +11,9 @@ from kmm.explore import replay
 from kmm.judge.differing import differing
 from kmm.judge.observe import Observation
 from kmm.judge.outcomes import Outcomes, Progress
-from kmm.judge.search import Search
 from kmm.mm.variant import Variant
 from kmm.scenario.model import Scenario
+from kmm.scenario.search import Search
 
 EQUAL: Final = "equal"
 REFINES: Final = "refines"

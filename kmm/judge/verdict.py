@@ -14,7 +14,7 @@ from kmm.judge.coverage import CodeCoverage, LineCoverage
 from kmm.judge.findings import CONTRACT, Finding
 from kmm.scenario.model import Scenario
 from kmm.scenario.recorded import Recorded
-from kmm.scenario.toml import render
+from kmm.scenario.toml import ScenarioFile, render, render_file
 
 SCHEMA: Final = 1
 EXPECTATIONS: Final = ("equivalent", "refines")
@@ -243,7 +243,8 @@ def _finding(each: Finding) -> dict[str, object]:
 
 
 def _counterexample(each: Counterexample) -> dict[str, object]:
-    return {"file": each.file, "explanation": each.explanation, "scenario": render(each.scenario)}
+    file = ScenarioFile(each.scenario, {}, each.schedule)
+    return {"file": each.file, "explanation": each.explanation, "scenario": render_file(file)}
 
 
 def _environment(verdict: Verdict) -> dict[str, object]:

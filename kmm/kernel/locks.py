@@ -9,7 +9,16 @@ from kmm.kernel.report import kernel_function
 from kmm.kernel.stop import Deadlock, WouldBlock
 from kmm.kernel.task import Task
 
-RANKS: Final = {"khugepaged_mutex": 0, "mmap_lock": 1, "anon_vma": 2, "pmd_lock": 3, "pte_lock": 4, "khugepaged_mm_lock": 5}
+RANKS: Final = {
+    "khugepaged_mutex": 0,
+    "mmap_lock": 1,
+    "anon_vma": 2,
+    "pmd_lock": 3,
+    "pte_lock": 4,
+    "khugepaged_mm_lock": 5,
+    "split_queue_lock": 6,
+    "swap_cache": 7,
+}
 """Lock classes, outermost first: a lock is taken with no lock of a later class held (trylocks excepted)."""
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import attrs
+
 from kmm.live.capture import as_captured_drivers
 from kmm.scenario.families import Family
 from kmm.scenario.model import DriverKind, Scenario
+from kmm.scenario.search import SAMPLED
 
 SCHEDULES: Final = 500
 """That are drawn for each scenario with more than two tasks."""
@@ -31,7 +34,7 @@ def given(scenarios: Sequence[Scenario], name: str) -> tuple[Family, ...]:
             f"{SCHEDULES} schedules of {_number(drawn)} given that {'has' if len(drawn) == 1 else 'have'} three tasks or more",
             lambda: iter(drawn),
             steps=True,
-            schedules=SCHEDULES,
+            search=attrs.evolve(SAMPLED, budget=SCHEDULES),
         ),
     )
     return tuple(family for family, has in zip(families, (rest, drawn), strict=True) if has)

@@ -9,7 +9,7 @@ from kmm.mm.mm_types import MmStruct
 from kmm.mm.mmap import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
 from kmm.mm.munmap import forget_pages, free_pgtables
 from kmm.mm.sched_mm import mmdrop
-from kmm.mm.vma import vma_unlink, vmas_of
+from kmm.mm.vma import unlink_anon_vmas, vma_unlink, vmas_of
 from kmm.mm.zap import zap_page_range
 
 
@@ -36,6 +36,7 @@ def exit_mmap(mm: MmStruct) -> None:
     mmap_read_unlock(mm)
     mmap_write_lock(mm)
     for vma in vmas:
+        unlink_anon_vmas(vma)
         vma_unlink(mm, vma, "exit_mmap")
     if vmas:
         free_pgtables(mm, start, end)

@@ -10,6 +10,7 @@ from kmm.kernel.barrier import smp_wmb
 from kmm.kernel.locks import might_sleep
 from kmm.kernel.report import kernel_function
 from kmm.kernel.stop import Deadlock, WouldBlock
+from kmm.kernel.wait import wait_and_set
 
 if TYPE_CHECKING:
     from kmm.kernel.task import Task
@@ -47,7 +48,8 @@ FOLIO_FLAGS: Final = {
 class Page(Shared):
     """``struct page``: one page of a folio.
 
-    ``contents`` is a token: equal tokens are equal bytes, 0 is all zeros, -1 was never written.
+    ``contents`` is a token: equal tokens are equal bytes, 0 is all zeros, -1 was never written. ``ptc_count`` is PAGE_TABLE_CHECK's,
+    which only reports.
     """
 
     __slots__ = ("_contents", "_flags", "_mapcount", "folio", "index", "pfn", "ptc_count")
@@ -82,10 +84,13 @@ class Folio(Shared):
 
     ``zone_device`` folios live in the memory of a device. ``mapcount`` counts all mappings (of a large folio:
     ``_large_mapcount``), ``entire_mapcount`` the PMD mappings; both count from 0.
-    ``mm_ids`` is [id, count, id, count] of the two tracked owners.
+    ``mm_ids`` is [id, count, id, count] of the two tracked owners. ``pincount`` counts the long-lived references among ``refcount``;
+    ``deferred_list``: the shrinker has it in a list. ``order`` and ``pages`` change while ``refcount`` is frozen, ``lock_owner`` belongs to
+    who holds the folio lock, ``label`` is for people.
     """
 
     __slots__ = (
+        "_deferred_list",
         "_entire_mapcount",
         "_flags",
         "_index",
@@ -94,10 +99,12 @@ class Folio(Shared):
         "_memcg",
         "_mlock_count",
         "_mm_ids",
+        "_pincount",
         "_refcount",
         "_swap",
         "label",
         "lock_owner",
+        "maker",
         "nid",
         "order",
         "pages",
@@ -105,6 +112,7 @@ class Folio(Shared):
         "zone_device",
     )
 
+    deferred_list: Field[bool] = Field()
     entire_mapcount: Field[int] = Field()
     flags: Field[int] = Field()
     index: Field[int] = Field()
@@ -113,18 +121,21 @@ class Folio(Shared):
     memcg: Field[MemCgroup | None] = Field()
     mlock_count: Field[int] = Field()
     mm_ids: Field[list[int]] = Field()
+    pincount: Field[int] = Field()
     refcount: Field[int] = Field()
     swap: Field[int] = Field()
 
     def __init__(self, label: str, pfn: int, order: int, nid: int) -> None:
         self.label = label
         self.freed_by = ""
+        self.maker = ""
         self.pfn = pfn
         self.order = order
         self.nid = nid
         self.zone_device = False
         self.pages: list[Page] = [Page(self, i, pfn + i, -1) for i in range(1 << order)]
         self.lock_owner: Task | None = None
+        self._deferred_list = False
         self._entire_mapcount = 0
         self._flags = 0
         self._index = 0
@@ -133,13 +144,14 @@ class Folio(Shared):
         self._memcg: MemCgroup | None = None
         self._mlock_count = 0
         self._mm_ids = [0, 0, 0, 0]
+        self._pincount = 0
         self._refcount = 1
         self._swap = 0
 
     @property
     def name(self) -> str:
-        """The label."""
-        return self.label
+        """The label; where several tasks run, which may make a folio for the same page, the maker, too."""
+        return self.label + self.maker
 
 
 _flags: Final = Folio.flags
@@ -272,11 +284,19 @@ def folio_lock(folio: Folio) -> None:
     :raises Deadlock: when it can never be had
     """
     might_sleep()
+    if current.machine.scheduler is not None:
+        wait_and_set(folio, _flags, _is_unlocked, PG_locked.__or__, ACQUIRE)
+        folio.lock_owner = current.task
+        return
     if folio_trylock(folio):
         return
     if not current.task.may_block:
         raise WouldBlock(f"{folio.name} is locked")
     raise Deadlock(f"DEADLOCK: {kernel_function()} waits for the lock of {folio.name}")
+
+
+def _is_unlocked(flags: int) -> bool:
+    return not flags & PG_locked
 
 
 def folio_unlock(folio: Folio) -> None:
@@ -302,6 +322,21 @@ def folio_ref_add(folio: Folio, nr: int) -> None:
 def folio_get(folio: Folio) -> None:
     """Take a reference."""
     current.machine.fetch_add(folio, _refcount, 1)
+
+
+def folio_try_get(folio: Folio) -> bool:
+    """Take a reference, unless there is none: the folio is being freed, or frozen."""
+    return current.machine.rmw(folio, _refcount, _one_more_unless_none, ONCE) > 0
+
+
+def _one_more_unless_none(count: int) -> int:
+    return count + 1 if count > 0 else count
+
+
+def folio_mark_uptodate(folio: Folio) -> None:
+    """Order the contents before the flag, then set it, when others may know the folio already."""
+    smp_wmb()
+    current.machine.rmw(folio, _flags, PG_uptodate.__or__, ONCE)
 
 
 def folio_ref_freeze(folio: Folio, count: int) -> bool:

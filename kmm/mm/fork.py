@@ -11,6 +11,7 @@ from kmm.mm.exit import mmput
 from kmm.mm.fork_huge import copy_huge_pmd
 from kmm.mm.fork_ptes import copy_one
 from kmm.mm.geometry import HPAGE_PMD_MASK, HPAGE_PMD_SIZE, PAGE_SIZE
+from kmm.mm.interval_tree import anon_vma_interval_tree_insert
 from kmm.mm.khugepaged.enter import khugepaged_fork
 from kmm.mm.mm_types import (
     MMF_VM_HUGEPAGE,
@@ -43,6 +44,7 @@ from kmm.mm.pgtable import (
 )
 from kmm.mm.pte import is_pmd_migration_entry, pmd_none, pmd_trans_huge
 from kmm.mm.rmap import page_number
+from kmm.mm.system import PidNamespace
 from kmm.mm.vma import vma_link
 
 
@@ -60,10 +62,23 @@ def dup_mm(oldmm: MmStruct, ident: int) -> str:
     current.machine.write(mm, MmStruct.flags, oldmm.flags & ~MMF_VM_HUGEPAGE, PLAIN)
     current.machine.write(mm, MmStruct.pmds, nothing, PLAIN)
     this.mms.append(mm)
+    this.mms.sort(key=_ident)
     error = dup_mmap(mm, oldmm)
     if error:
         mmput(mm)
     return "ENOMEM" if error else ""
+
+
+def alloc_pid() -> int:
+    """A number for a child that nobody has: the lowest one behind all that were given.
+
+    :source: kernel/pid.c, v6.18
+    """
+    return current.machine.fetch_add(system.this.pids, PidNamespace.last, 1) + 1
+
+
+def _ident(mm: MmStruct) -> int:
+    return mm.ident
 
 
 def dup_mmap(mm: MmStruct, oldmm: MmStruct) -> str:
@@ -110,6 +125,7 @@ def anon_vma_fork(new: VmAreaStruct, vma: VmAreaStruct) -> None:
         anon_vma_lock_write(parent)
         anon_vma = AnonVma(f"anon_vma{new.vm_mm.ident}", parent.root, parent)
         current.machine.write(new, VmAreaStruct.anon_vma, anon_vma, PLAIN)
+        anon_vma_interval_tree_insert(new)
         anon_vma_unlock_write(parent)
 
 

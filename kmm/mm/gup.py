@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from kmm.mm import system
+from kmm.kernel import current
+from kmm.kernel.access import ONCE
 from kmm.mm.folio import Folio, folio_get, page_folio
 from kmm.mm.memory import pte_page, vm_normal_page
 from kmm.mm.mm_types import MmStruct
@@ -34,15 +35,18 @@ def pin_user_page(mm: MmStruct, address: int) -> bool:
     if folio is None:
         return False
     folio_get(folio)
-    system.this.pins[folio.pfn] = system.this.pins.get(folio.pfn, 0) + 1
+    current.machine.fetch_add(folio, Folio.pincount, 1)
     return True
 
 
 def unpin_user_page(mm: MmStruct, address: int) -> bool:
     """Give such a reference back; false when nobody has one to the folio that is mapped at the address."""
     folio = mapped_folio(mm, address)
-    if folio is None or not system.this.pins.get(folio.pfn):
+    if folio is None or not current.machine.rmw(folio, Folio.pincount, _one_less, ONCE):
         return False
-    system.this.pins[folio.pfn] -= 1
     folio_put(folio)
     return True
+
+
+def _one_less(count: int) -> int:
+    return max(count - 1, 0)

@@ -64,12 +64,19 @@ class MemCgroup(Shared):
 
 def mem_cgroup_charge(folio: Folio, mm: MmStruct) -> bool:
     """Charge the folio's pages to the cgroup of ``mm``; false when refused."""
-    this = system.this
-    this.charges += 1
-    if this.charges in this.injected.charge or not _try_charge(mm.memcg, folio_nr_pages(folio)):
+    if _injected() or not _try_charge(mm.memcg, folio_nr_pages(folio)):
         return False
     current.machine.write(folio, _memcg, mm.memcg, PLAIN)
     return True
+
+
+def _injected() -> bool:
+    """The scenario wants this charge to be refused."""
+    this = system.this
+    if not system.injects():
+        return False
+    this.charges += 1
+    return this.charges in this.injected.charge
 
 
 def _try_charge(memcg: MemCgroup, nr_pages: int) -> bool:

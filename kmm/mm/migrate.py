@@ -11,6 +11,7 @@ from kmm.mm import page_table_check, system
 from kmm.mm.folio import Folio, Page, PageAnonExclusive, folio_get, folio_nr_pages, folio_unlock
 from kmm.mm.geometry import PAGE_SIZE
 from kmm.mm.memcontrol import mem_cgroup_migrate
+from kmm.mm.migration_end import migration_ends
 from kmm.mm.mm_types import MmStruct, VmAreaStruct
 from kmm.mm.page_alloc import __folio_alloc, folio_put
 from kmm.mm.pgtable import PmdSlot, PtePtr, pmd_offset, pte_offset_map_lock, pte_unmap, pte_unmap_unlock, ptep_get, set_pte
@@ -57,16 +58,13 @@ def migration_entry_wait(mm: MmStruct, pmd: PmdSlot, address: int) -> None:
     if page_number(address) in system.this.injected.migration_again:
         return
     folio = system.page_at(swp_entry_pfn(entry)).folio
-    migrator = system.this.migrating[folio.pfn]
-    with system.this.running(migrator):
-        _undo_migration(folio, address)
+    migration_ends(folio, lambda: _undo_migration(folio, address))
 
 
 def _undo_migration(folio: Folio, address: int) -> None:
     """Map the page again wherever an entry stands for it, and give it back to the LRU."""
     for mm in system.this.mms:
         remove_migration_pte(mm, folio, address)
-    del system.this.migrating[folio.pfn]
     folio_unlock(folio)
     node_stat_mod_folio(folio, "nr_isolated_anon", -folio_nr_pages(folio))
     folio_putback_lru(folio)

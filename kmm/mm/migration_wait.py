@@ -7,6 +7,7 @@ from kmm.kernel.access import PLAIN
 from kmm.kernel.locks import down_read, might_sleep, spin_unlock, up_read
 from kmm.mm import system
 from kmm.mm.folio import Folio, folio_get, folio_nr_pages, folio_test_dirty, folio_unlock
+from kmm.mm.migration_end import migration_ends
 from kmm.mm.migration_ptes import remove_migration_ptes
 from kmm.mm.mm_types import MmStruct, VmAreaStruct
 from kmm.mm.pgtable import PmdSlot, pmd_lock, pmd_offset, pmdp_get, pte_offset_map_lock, pte_unmap_unlock, ptep_get, update_mmu_cache_pmd
@@ -57,8 +58,7 @@ def _wait_on_locked(pfn: int, address: int) -> None:
     if page_number(address) in this.injected.migration_again:
         return
     folio = system.page_at(pfn).folio
-    with this.running(this.migrating[folio.pfn]):
-        _undo(folio)
+    migration_ends(folio, lambda: _undo(folio))
 
 
 def _undo(folio: Folio) -> None:
@@ -69,7 +69,6 @@ def _undo(folio: Folio) -> None:
     rmap_walk_locked(folio, anon_vma, remove_migration_pmd)
     remove_migration_ptes(folio, anon_vma, use_shared_zeropage=False)
     up_read(anon_vma.rwsem)
-    del system.this.migrating[folio.pfn]
     folio_unlock(folio)
     node_stat_mod_folio(folio, "nr_isolated_anon", -folio_nr_pages(folio))
     folio_putback_lru(folio)

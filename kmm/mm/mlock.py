@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from kmm.kernel import current
-from kmm.kernel.access import ONCE, PLAIN
+from kmm.kernel.access import ONCE
 from kmm.mm import system
+from kmm.mm.fbatch import fbatch_add, fbatch_take
 from kmm.mm.folio import (
     Folio,
     PG_lru,
@@ -22,6 +23,7 @@ from kmm.mm.folio import (
 )
 from kmm.mm.mm_types import VM_LOCKED, VM_SPECIAL, VmAreaStruct
 from kmm.mm.page_alloc import folio_put
+from kmm.mm.percpu import PerCpu
 from kmm.mm.vmstat import count_vm_events, node_stat_mod_folio
 
 _LRU: Final = "lru"
@@ -67,16 +69,13 @@ def munlock_vma_folio(folio: Folio, vma: VmAreaStruct) -> None:
 
 def mlock_drain_local() -> None:
     """Carry out this CPU's batch."""
-    batch = system.this.mlock_fbatch[current.cpu.number]
-    if batch:
-        _mlock_folio_batch(batch)
+    _mlock_folio_batch(fbatch_take(system.this.per_cpu[current.cpu.number], PerCpu.mlock_fbatch))
 
 
 def mlock_drain_all() -> None:
     """Carry out every CPU's batch."""
-    for batch in system.this.mlock_fbatch:
-        if batch:
-            _mlock_folio_batch(batch)
+    for cpu in system.this.per_cpu:
+        _mlock_folio_batch(fbatch_take(cpu, PerCpu.mlock_fbatch))
 
 
 def _mark_mlocked(folio: Folio) -> None:
@@ -87,16 +86,11 @@ def _mark_mlocked(folio: Folio) -> None:
 
 def _add(folio: Folio, what: str) -> None:
     """Put a folio into this CPU's batch. A full batch and a large folio carry out the whole batch."""
-    batch = system.this.mlock_fbatch[current.cpu.number]
     folio_get(folio)
-    batch.append((folio, what))
-    if len(batch) >= current.machine.lru_batch or folio_test_large(folio):
-        _mlock_folio_batch(batch)
+    _mlock_folio_batch(fbatch_add(PerCpu.mlock_fbatch, (folio, what), large=folio_test_large(folio)))
 
 
-def _mlock_folio_batch(batch: list[tuple[Folio, str]]) -> None:
-    folios = batch[:]
-    batch.clear()
+def _mlock_folio_batch(folios: tuple[tuple[Folio, str], ...]) -> None:
     each = {_LRU: __mlock_folio, _NEW: __mlock_new_folio, _MUNLOCK: __munlock_folio}
     for folio, what in folios:
         each[what](folio)
@@ -127,7 +121,7 @@ def __mlock_new_folio(folio: Folio) -> None:
 
 def _make_unevictable(folio: Folio) -> None:
     folio_set_flag(folio, PG_unevictable)
-    current.machine.write(folio, _mlock_count, 1, PLAIN)
+    current.machine.rmw(folio, _mlock_count, _one, ONCE)
     count_vm_events("unevictable_pgs_culled", folio_nr_pages(folio))
 
 
@@ -141,10 +135,15 @@ def __munlock_folio(folio: Folio) -> None:
 
 
 def _still_mlocked(folio: Folio) -> bool:
-    count = current.machine.read(folio, _mlock_count, ONCE)
-    if count:
-        current.machine.write(folio, _mlock_count, count - 1, PLAIN)
-    return count > 1
+    return current.machine.rmw(folio, _mlock_count, _one_less, ONCE) > 1
+
+
+def _one(_: int) -> int:
+    return 1
+
+
+def _one_less(count: int) -> int:
+    return max(count - 1, 0)
 
 
 def _munlocked(folio: Folio, isolated: bool) -> None:

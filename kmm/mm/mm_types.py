@@ -50,16 +50,21 @@ class AnonVma(Shared):
 
     :param root: ``None`` for a root
     :param parent: the one that a fork copied it from; without it, the root
+
+    ``rb_root``, of a root, has the VMAs that it and the forks of it know, under the lock.
     """
 
-    __slots__ = ("label", "parent", "root", "rwsem")
+    __slots__ = ("_rb_root", "label", "parent", "root", "rwsem")
+
+    rb_root: Field[tuple[VmAreaStruct, ...]] = Field()
 
     def __init__(self, label: str, root: AnonVma | None = None, parent: AnonVma | None = None) -> None:
         self.freed_by = ""
         self.label = label
         self.root: AnonVma = self if root is None else root
         self.parent: AnonVma = self.root if parent is None else parent
-        self.rwsem: RwSem = RwSem("anon_vma") if root is None else root.rwsem
+        self._rb_root: tuple[VmAreaStruct, ...] = ()
+        self.rwsem: RwSem = RwSem("anon_vma", f"lock of {label}") if root is None else root.rwsem
 
     @property
     def name(self) -> str:
@@ -100,14 +105,17 @@ class VmAreaStruct(Shared):
 
     @property
     def name(self) -> str:
-        """By its start."""
-        return f"vma@{self._vm_start:#x}"
+        """By its start, and by its address space unless that is the first one's."""
+        ident = self._vm_mm.ident
+        return f"vma@{self._vm_start:#x}" + (f" of mm{ident}" if ident > 1 else "")
 
 
 class MmStruct(Shared):
     """``struct mm_struct``. Its users together hold one reference of ``mm_count``.
 
     :param ident: number of the address space, from 1; the owner's is 1
+
+    ``has_notifiers``: a secondary MMU is registered, which it is before any task runs; ``secondary_young``: the pages that it has accessed.
     """
 
     __slots__ = (
@@ -119,12 +127,13 @@ class MmStruct(Shared):
         "_pgtables_bytes",
         "_pmds",
         "_rss_stat",
+        "_secondary_young",
         "_vmas",
+        "has_notifiers",
         "ident",
         "memcg",
         "mmap_lock",
         "page_table_lock",
-        "secondary_young",
     )
 
     flags: Field[int] = Field()
@@ -135,15 +144,16 @@ class MmStruct(Shared):
     pgtables_bytes: Field[int] = Field()
     pmds: Field[list[PmdPage | None]] = Field()
     rss_stat: Field[list[int]] = Field()
+    secondary_young: Field[frozenset[int]] = Field()
     vmas: Field[tuple[VmAreaStruct, ...]] = Field()
 
     def __init__(self, ident: int, memcg: MemCgroup) -> None:
         self.freed_by = ""
         self.ident = ident
         self.memcg = memcg
-        self.mmap_lock = RwSem("mmap_lock")
-        self.page_table_lock = SpinLock("pmd_lock")
-        self.secondary_young: frozenset[int] = frozenset()
+        self.mmap_lock = RwSem("mmap_lock", f"mmap_lock of mm{ident}")
+        self.page_table_lock = SpinLock("pmd_lock", f"page_table_lock of mm{ident}")
+        self.has_notifiers = False
         self._flags = 0
         self._ksm_zero_pages = 0
         self._mm_count = 1
@@ -152,6 +162,7 @@ class MmStruct(Shared):
         self._pgtables_bytes = 0
         self._pmds: list[PmdPage | None] = [None]
         self._rss_stat = [0, 0]
+        self._secondary_young: frozenset[int] = frozenset()
         self._vmas: tuple[VmAreaStruct, ...] = ()
 
     @property

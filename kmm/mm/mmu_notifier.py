@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kmm.kernel import current
+from kmm.kernel.access import ONCE
 from kmm.kernel.locks import might_sleep
 from kmm.mm import system
 from kmm.mm.mm_types import MmStruct
@@ -34,11 +36,16 @@ def mmu_notifier_invalidate_range_end(window: MmuNotifierRange) -> None:
 
 def mmu_notifier_clear_young(mm: MmStruct, start: int, end: int) -> bool:
     """Did a secondary MMU access [start, end) bytes since the last look? It forgets that it did."""
-    young = frozenset(address for address in mm.secondary_young if start <= address < end)
-    mm.secondary_young -= young
-    return bool(young)
+    if not mm.has_notifiers:
+        return False
+
+    def without(young: frozenset[int]) -> frozenset[int]:
+        return frozenset([address for address in young if not start <= address < end])
+
+    young = current.machine.rmw(mm, MmStruct.secondary_young, without, ONCE)
+    return any(start <= address < end for address in young)
 
 
 def mmu_notifier_test_young(mm: MmStruct, address: int) -> bool:
     """A secondary MMU has accessed the page."""
-    return address in mm.secondary_young
+    return mm.has_notifiers and address in current.machine.read(mm, MmStruct.secondary_young, ONCE)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from kmm.kernel import current
 from kmm.kernel.access import PLAIN
 from kmm.mm import system
+from kmm.mm.interval_tree import anon_vma_interval_tree_insert
 from kmm.mm.mm_types import VM_UFFD_MISSING, VM_UFFD_WP, MmStruct, VmAreaStruct
 from kmm.mm.mmap import mmap_write_lock, mmap_write_unlock, vma_start_write
 from kmm.mm.move_tables import PagetableMove, move_page_tables
 from kmm.mm.munmap import do_vmi_munmap, free_pgtables
 from kmm.mm.rmap import linear_page_index, page_number
 from kmm.mm.userfaultfd import userfaultfd_armed
-from kmm.mm.vma import vma_at, vma_link, vma_merge, vmas_in
+from kmm.mm.vma import rmap_locked, vma_at, vma_link, vma_merge, vmas_in
 
 
 def do_mremap(mm: MmStruct, old: int, length: int, new: int) -> str:
@@ -74,6 +75,8 @@ def copy_vma(vma: VmAreaStruct, address: int, new: int, length: int) -> tuple[Vm
     pgoff = page_number(new) if vma.anon_vma is None else linear_page_index(vma, address)
     fresh = VmAreaStruct(mm, new, new + length, vma.vm_flags, vma.anon_vma, pgoff)
     vma_start_write(fresh)
+    with rmap_locked(fresh.anon_vma):
+        anon_vma_interval_tree_insert(fresh)
     vma_link(mm, fresh)
     new_vma = vma_merge(mm, fresh)
     source = vma_at(mm, address)

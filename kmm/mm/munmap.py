@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from kmm.kernel import current
 from kmm.mm import system
 from kmm.mm.geometry import HPAGE_PMD_MASK, HPAGE_PMD_SIZE
 from kmm.mm.mm_types import MmStruct
 from kmm.mm.mmap import mmap_write_lock, mmap_write_unlock, vma_start_write
 from kmm.mm.rmap import page_number
-from kmm.mm.vma import split_around, vma_unlink, vmas_in, vmas_of
+from kmm.mm.vma import split_around, unlink_anon_vmas, vma_unlink, vmas_in, vmas_of
 from kmm.mm.zap import free_table_unlocked, zap_page_range
 
 
@@ -36,10 +37,12 @@ def do_vmi_munmap(mm: MmStruct, start: int, end: int) -> None:
         vma_unlink(mm, vma, "")
     for vma in gone:
         zap_page_range(vma, vma.vm_start, vma.vm_end, drop_markers=True)
+    for vma in gone:
+        unlink_anon_vmas(vma)
     if gone:
         free_pgtables(mm, start, end)
     for vma in gone:
-        vma.freed_by = "munmap"
+        current.machine.free(vma, "munmap")
     forget_pages(mm, start, end)
 
 

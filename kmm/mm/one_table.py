@@ -9,7 +9,7 @@ from kmm.mm import system
 from kmm.mm.geometry import HPAGE_PMD_NR, HPAGE_PMD_SIZE, PAGE_SIZE
 from kmm.mm.mm_types import MMF_DISABLE_THP_COMPLETELY, MMF_DISABLE_THP_EXCEPT_ADVISED, MmStruct, VmAreaStruct
 from kmm.mm.rmap import page_number
-from kmm.mm.vma import vma_at, vmas_of
+from kmm.mm.vma import unlink_anon_vmas, vma_at, vmas_of
 from kmm.mm.zap import free_pte_table, table_slot, zap_table
 
 
@@ -69,7 +69,8 @@ def munmap(mm: MmStruct, replacement_flags: int | None = None, first: int = 0) -
             fresh = (VmAreaStruct(mm, start, vmas[-1].vm_end, replacement_flags, None, page_number(start)),)
         current.machine.write(mm, MmStruct.vmas, fresh, PLAIN)
         for vma in vmas:
-            vma.freed_by = "munmap"
+            unlink_anon_vmas(vma)
+            current.machine.free(vma, "munmap")
         _remember(mm, fresh)
     up_write(mm.mmap_lock)
     return bool(vmas)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kmm.kernel import current
-from kmm.kernel.access import ONCE
+from kmm.kernel.access import ONCE, RELEASE
 from kmm.kernel.locks import might_sleep
 from kmm.kernel.report import kernel_function
 from kmm.mm import page_table_check, system
@@ -36,19 +36,22 @@ def __folio_alloc(gfp: str, order: int, preferred_nid: int, nodemask: frozenset[
     current.machine.sleeping_point("alloc")
     might_sleep()
     this = system.this
-    this.allocations += 1
-    if this.allocations in this.injected.alloc:
-        return None
+    if system.injects():
+        this.allocations += 1
+        if this.allocations in this.injected.alloc:
+            return None
     return new_folio(f"new order-{order} folio", order, preferred_nid)
 
 
 def new_folio(label: str, order: int, nid: int) -> Folio:
     """A folio with frames of its own, one reference and unspecified contents."""
-    this = system.this
+    this, numbers = system.this, system.numbers()
     size = 1 << order
-    pfn = -(-this.next_pfn // size) * size
-    this.next_pfn = pfn + size
+    pfn = -(-numbers.next_pfn // size) * size
+    numbers.next_pfn = pfn + size
     folio = Folio(label, pfn, order, nid)
+    if current.machine.scheduler is not None:
+        folio.maker = f" of CPU {current.cpu.number}"
     for page in folio.pages:
         this.mem_map[page.pfn] = page
     this.folios.append(folio)
@@ -61,8 +64,8 @@ def folio_put(folio: Folio) -> None:
 
 
 def folio_put_refs(folio: Folio, refs: int) -> None:
-    """Drop ``refs`` references; the last one frees the folio."""
-    left = current.machine.fetch_add(folio, _refcount, -refs) - refs
+    """Drop ``refs`` references; the last one frees the folio. What was done with it before is done, as after any ``atomic_sub_and_test``."""
+    left = current.machine.fetch_add(folio, _refcount, -refs, RELEASE) - refs
     if left == 0:
         __folio_put(folio)
     elif left < 0:
@@ -93,6 +96,7 @@ def _clear_mlocked(folio: Folio) -> None:
 
 
 def _free(folio: Folio) -> None:
-    folio.freed_by = "folio_put"
+    """Who touches one of its pages without a reference is not told from one who touches the folio: freeing each would be a step each."""
+    current.machine.free(folio, "folio_put")
     for page in folio.pages:
         page.freed_by = "folio_put"

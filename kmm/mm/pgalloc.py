@@ -10,6 +10,7 @@ from kmm.kernel.access import ONCE, PLAIN
 from kmm.kernel.locks import SpinLock, might_sleep, spin_lock, spin_unlock
 from kmm.mm import system
 from kmm.mm.geometry import HPAGE_PMD_SIZE, PAGE_SIZE, PTRS_PER_PTE
+from kmm.mm.interval_tree import anon_vma_interval_tree_insert
 from kmm.mm.mm_types import VM_EXEC, VM_READ, VM_WRITE, AnonVma, MmStruct, VmAreaStruct
 from kmm.mm.mmap import anon_vma_lock_write, anon_vma_unlock_write
 from kmm.mm.pgtable import PmdPage, PmdSlot, PtePage, pmd_install, pmd_offset, pmdp_get
@@ -30,15 +31,20 @@ def __pmd_alloc(mm: MmStruct, address: int) -> PmdSlot:
     pmds = current.machine.read(mm, MmStruct.pmds, PLAIN)
     page = pmds[number]
     if page is None:
-        page = PmdPage(_pmd_page_lock(pmds))
+        page = PmdPage(_pmd_page_lock(mm, pmds), pmd_label(mm, number))
         current.machine.write_item(mm, MmStruct.pmds, number, page, PLAIN)
     spin_unlock(mm.page_table_lock)
     return page.slot
 
 
-def _pmd_page_lock(pmds: list[PmdPage | None]) -> SpinLock:
+def _pmd_page_lock(mm: MmStruct, pmds: list[PmdPage | None]) -> SpinLock:
     """The ranges of an address space share a page of PMD entries, and so its lock."""
-    return next((page.ptl for page in pmds if page is not None), None) or SpinLock("pmd_lock")
+    return next((page.ptl for page in pmds if page is not None), None) or SpinLock("pmd_lock", f"pmd_lock of mm{mm.ident}")
+
+
+def pmd_label(mm: MmStruct, number: int) -> str:
+    """Name of the PMD entry of a range; that of the first range of the first address space is just ``pmd``."""
+    return "pmd" + (f"{number}" if number else "") + (f" of mm{mm.ident}" if mm.ident > 1 else "")
 
 
 def pte_alloc_one(mm: MmStruct, address: int) -> PtePage:
@@ -47,17 +53,21 @@ def pte_alloc_one(mm: MmStruct, address: int) -> PtePage:
     :param address: in the range for which it is meant: names it
     """
     might_sleep()
-    this = system.this
+    this, numbers = system.this, system.numbers()
     number = (address - this.base) // HPAGE_PMD_SIZE()
-    table = PtePage(f"table{mm.ident}.{number}", this.next_table_pfn, PTRS_PER_PTE(), SpinLock("pte_lock"))
-    this.next_table_pfn += 1
+    label = f"table{mm.ident}.{number}"
+    table = PtePage(label, numbers.next_table_pfn, PTRS_PER_PTE(), SpinLock("pte_lock", f"pte_lock of {label}"))
+    if current.machine.scheduler is not None:
+        table.maker = f" of CPU {current.cpu.number}"
+        table.ptl.label += table.maker
+    numbers.next_table_pfn += 1
     this.tables[table.pfn] = table
     return table
 
 
 def pte_free(mm: MmStruct, table: PtePage) -> None:
     """Free a table that was never installed, or that nobody can reach any more."""
-    table.freed_by = "pte_free"
+    current.machine.free(table, "pte_free")
 
 
 def pte_alloc(mm: MmStruct, pmd: PmdSlot, address: int) -> None:
@@ -86,6 +96,7 @@ def __anon_vma_prepare(vma: VmAreaStruct) -> None:
     spin_lock(mm.page_table_lock)
     if vma.anon_vma is None:
         current.machine.write(vma, VmAreaStruct.anon_vma, anon_vma, PLAIN)
+        anon_vma_interval_tree_insert(vma)
     spin_unlock(mm.page_table_lock)
     anon_vma_unlock_write(anon_vma)
 

@@ -40,21 +40,22 @@ class PtePage(Shared):
     :param ptes: its entries
     """
 
-    __slots__ = ("_entries", "label", "pfn", "ptl")
+    __slots__ = ("_entries", "label", "maker", "pfn", "ptl")
 
     entries: Field[list[pte_t]] = Field()
 
     def __init__(self, label: str, pfn: int, ptes: int, ptl: SpinLock) -> None:
         self.freed_by = ""
         self.label = label
+        self.maker = ""
         self.pfn = pfn
         self.ptl = ptl
         self._entries = [PTE_NONE] * ptes
 
     @property
     def name(self) -> str:
-        """The label."""
-        return self.label
+        """The label; where several tasks run, which may make a table for the same place, the maker, too."""
+        return self.label + self.maker
 
 
 _entries: Final = PtePage.entries
@@ -68,6 +69,7 @@ class MappedPtePage(PtePage):
     def __init__(self, table: PtePage) -> None:
         self.freed_by = table.freed_by
         self.label = table.label
+        self.maker = table.maker
         self.pfn = table.pfn
         self.ptl = table.ptl
         self._entries = table.entries
@@ -108,17 +110,23 @@ class PmdPage(Shared):
     """A page of PMD entries; the model has one entry a page.
 
     :param ptl: its lock
+    :param label: of its entry
     """
 
     __slots__ = ("_deposited", "ptl", "slot")
 
     deposited: Field[tuple[PtePage, ...]] = Field()
 
-    def __init__(self, ptl: SpinLock) -> None:
+    def __init__(self, ptl: SpinLock, label: str = "pmd") -> None:
         self.freed_by = ""
         self.ptl = ptl
-        self.slot = PmdSlot(PMD_NONE, "pmd", self)
+        self.slot = PmdSlot(PMD_NONE, label, self)
         self._deposited: tuple[PtePage, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """By its entry."""
+        return f"page of {self.slot.label}"
 
 
 class PtePtr:
@@ -299,10 +307,13 @@ def pte_offset_map_ro_nolock(mm: MmStruct, pmd: PmdSlot, addr: int) -> tuple[Pte
 
 
 def kmap_local(table: PtePage) -> PtePage:
-    """Give a table an address: nothing to do but with CONFIG_HIGHPTE."""
+    """Give a table an address: nothing to do but with CONFIG_HIGHPTE.
+
+    Where several tasks run the table has only its own: an entry is one place, however it was reached.
+    """
     if not current.machine.highpte:
         return table
-    mapped = MappedPtePage(table)
+    mapped = MappedPtePage(table) if current.machine.scheduler is None else table
     current.task.kmaps.append(mapped)
     return mapped
 
@@ -314,7 +325,8 @@ def kunmap_local(table: PtePage) -> None:
     kmaps = current.task.kmaps
     if not kmaps or kmaps.pop() is not table:
         current.machine.report("DEBUG_VM", f"kunmap_local: {table.name} is not the last one that was mapped")
-    table.freed_by = "pte_unmap"
+    if isinstance(table, MappedPtePage):
+        table.freed_by = "pte_unmap"
 
 
 def pte_unmap(pte: PtePtr) -> None:

@@ -6,7 +6,6 @@ from typing import Final
 
 from kmm.kernel import current
 from kmm.kernel.access import ONCE
-from kmm.mm import system
 from kmm.mm.deferred_split import deferred_split_folio
 from kmm.mm.folio import (
     ClearPageAnonExclusive,
@@ -24,6 +23,7 @@ from kmm.mm.vmstat import node_stat_mod_folio
 
 _folio_mapcount: Final = Folio.mapcount
 _page_mapcount: Final = Page.mapcount
+_pincount: Final = Folio.pincount
 _entire_mapcount: Final = Folio.entire_mapcount
 
 
@@ -85,8 +85,8 @@ def _not_mapped_by_ptes(folio: Folio) -> int:
 
 
 def folio_maybe_dma_pinned(folio: Folio) -> bool:
-    """Somebody has a long-lived reference to it. The model knows its pins; the kernel sees them in the reference count."""
-    return folio_ref_count(folio) > 0 and system.this.pins.get(folio.pfn, 0) > 0
+    """Somebody has a long-lived reference to it. The kernel counts those of a small folio in the reference count."""
+    return folio_ref_count(folio) > 0 and current.machine.read(folio, _pincount, ONCE) > 0
 
 
 def folio_try_share_anon_rmap(folio: Folio, page: Page) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from kmm.kernel import current
@@ -12,6 +12,7 @@ from kmm.kernel.locks import down_read, down_read_trylock, rcu_read_lock, rcu_re
 from kmm.mm import system
 from kmm.mm.folio import Folio, folio_mapped, folio_nr_pages, folio_test_locked
 from kmm.mm.geometry import PAGE_SIZE
+from kmm.mm.interval_tree import anon_vma_interval_tree_foreach
 from kmm.mm.mm_types import AnonVma, MmStruct, VmAreaStruct
 from kmm.mm.page_vma_mapped import PageVmaMappedWalk
 from kmm.mm.pgtable import pmd_offset, pte_offset_map_ro_nolock, pte_unmap, ptep_get
@@ -93,7 +94,7 @@ def rmap_walk_locked(folio: Folio, anon_vma: AnonVma, rmap_one: RmapOne, done: C
     """:func:`rmap_walk` for somebody who holds the lock of the anon_vma."""
     VM_WARN_ON_ONCE(not folio_test_locked(folio), "!folio_test_locked(folio)")
     pgoff = current.machine.read(folio, Folio.index, PLAIN)
-    for vma in _anon_vma_interval_tree(anon_vma):
+    for vma in anon_vma_interval_tree_foreach(anon_vma):
         address = vma_address(vma, pgoff, folio_nr_pages(folio))
         if address is None:
             continue
@@ -105,28 +106,10 @@ def _folio_not_mapped(folio: Folio) -> bool:
     return not folio_mapped(folio)
 
 
-def _anon_vma_interval_tree(anon_vma: AnonVma) -> Iterator[VmAreaStruct]:
-    """The VMAs that an anon_vma knows: its own, and those of the forks of it."""
-    for mm in [each for each in system.this.mms if not each.freed_by]:
-        for vma in current.machine.read(mm, MmStruct.vmas, PLAIN):
-            if _descends(vma.anon_vma, anon_vma):
-                yield vma
-
-
-def _descends(anon_vma: AnonVma | None, ancestor: AnonVma) -> bool:
-    while anon_vma is not None:
-        if anon_vma is ancestor:
-            return True
-        if anon_vma.parent is anon_vma:
-            return False
-        anon_vma = anon_vma.parent
-    return False
-
-
 def _rmap_walk_ksm(folio: Folio, rmap_one: RmapOne, *, try_lock: bool) -> bool:
     """The model keeps no list of who maps a merged page: every page of every VMA is asked."""
     for mm in [each for each in system.this.mms if not each.freed_by]:
-        for vma in current.machine.read(mm, MmStruct.vmas, PLAIN):
+        for vma in current.machine.read(mm, MmStruct.vmas, ONCE):
             anon_vma = vma.anon_vma
             if anon_vma is None:
                 continue

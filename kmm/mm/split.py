@@ -8,7 +8,9 @@ from kmm.kernel import current
 from kmm.kernel.access import ONCE, PLAIN
 from kmm.kernel.barrier import smp_wmb
 from kmm.kernel.bug import VM_WARN_ON_ONCE
+from kmm.kernel.locks import spin_lock, spin_unlock
 from kmm.mm import system
+from kmm.mm.deferred_split import unqueue_locked
 from kmm.mm.folio import (
     Folio,
     Page,
@@ -17,13 +19,11 @@ from kmm.mm.folio import (
     PG_locked,
     PG_lru,
     PG_mlocked,
-    PG_partially_mapped,
     PG_referenced,
     PG_swapbacked,
     PG_swapcache,
     PG_unevictable,
     PG_uptodate,
-    folio_clear_flag,
     folio_expected_ref_count,
     folio_get,
     folio_mapped,
@@ -47,6 +47,7 @@ from kmm.mm.mmap import anon_vma_lock_write, anon_vma_unlock_write
 from kmm.mm.page_alloc import folio_put
 from kmm.mm.split_pmd import split_huge_pmd, split_huge_pmd_address, split_huge_pmd_locked
 from kmm.mm.swapfile import free_swap_cache
+from kmm.mm.system import SwapSlot
 from kmm.mm.vmstat import count_mthp_stat, count_vm_event, mod_mthp_stat
 
 __all__ = ["folio_get_anon_vma", "split_folio", "split_folio_to_list", "split_huge_pmd", "split_huge_pmd_address", "split_huge_pmd_locked"]
@@ -102,10 +103,11 @@ def _split_mapped(folio: Folio, others: list[Folio] | None) -> str:
 
 def _unmap_and_split(folio: Folio, anon_vma: AnonVma, others: list[Folio] | None) -> str:
     try_to_migrate(folio, anon_vma)
-    if not folio_ref_freeze(folio, _cache_refs(folio) + 1):
+    if not _freeze(folio):
         remove_migration_ptes(folio, anon_vma, use_shared_zeropage=False)
         return "EAGAIN"
     tails = _split_frozen(folio, others)
+    spin_unlock(system.this.swap_cache_lock)
     for each in (folio, *tails):
         remove_migration_ptes(each, anon_vma, use_shared_zeropage=True)
     for tail in tails:
@@ -120,10 +122,23 @@ def _cache_refs(folio: Folio) -> int:
     return folio_nr_pages(folio) if folio_test_swapcache(folio) else 0
 
 
+def _freeze(folio: Folio) -> bool:
+    """Take it off the deferred-split queue, with nobody else having a reference; the swap cache stays locked then."""
+    queue, cache = system.this.deferred_split.split_queue_lock, system.this.swap_cache_lock
+    spin_lock(queue)
+    spin_lock(cache)
+    frozen = folio_ref_freeze(folio, _cache_refs(folio) + 1)
+    if frozen:
+        unqueue_locked(folio)
+    else:
+        spin_unlock(cache)
+    spin_unlock(queue)
+    return frozen
+
+
 def _split_frozen(folio: Folio, others: list[Folio] | None) -> list[Folio]:
     """Make a folio of every page but the first, which stays ``folio``; the reference counts of all are given back last."""
     old_order, nr = folio_order(folio), folio_nr_pages(folio)
-    _unqueue(folio)
     flags = current.machine.read(folio, Folio.flags, ONCE)
     pages = folio.pages
     tails = [_tail(folio, pages[i], i, flags) for i in range(1, nr)]
@@ -135,18 +150,9 @@ def _split_frozen(folio: Folio, others: list[Folio] | None) -> list[Folio]:
         folio_ref_unfreeze(tail, _cache_refs(tail) + 1)
         _lru_add_split_folio(folio, tail, others)
         if flags & PG_swapcache:
-            system.this.swap[tail.swap].folio = tail
+            current.machine.write(system.this.swap[tail.swap], SwapSlot.cached, tail, ONCE)
     folio_ref_unfreeze(folio, _cache_refs(folio) + 1)
     return tails
-
-
-def _unqueue(folio: Folio) -> None:
-    """Off the deferred-split queue."""
-    queue = system.this.deferred_split
-    if folio in queue:
-        queue.remove(folio)
-    if folio_clear_flag(folio, PG_partially_mapped):
-        mod_mthp_stat(folio_order(folio), "nr_anon_partially_mapped", -1)
 
 
 def _tail(folio: Folio, page: Page, i: int, flags: int) -> Folio:
@@ -155,6 +161,7 @@ def _tail(folio: Folio, page: Page, i: int, flags: int) -> Folio:
     tail = Folio(f"{folio.label}[{i}]", page.pfn, 0, folio.nid)
     own = system.this.mem_map[page.pfn] = tail.pages[0]
     own.ptc_count = page.ptc_count
+    tail.maker = folio.maker
     machine.write(own, Page.contents, machine.read(page, Page.contents, PLAIN), PLAIN)
     machine.write(own, Page.flags, machine.read(page, Page.flags, PLAIN) & ~PG_anon_exclusive, PLAIN)
     tail.lock_owner = folio.lock_owner

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from kmm.kernel import current
-from kmm.kernel.access import ONCE, PLAIN
+from kmm.kernel.access import ONCE
 from kmm.mm import system
+from kmm.mm.fbatch import fbatch_add, fbatch_take
 from kmm.mm.folio import (
     Folio,
     PG_lru,
@@ -27,16 +28,14 @@ from kmm.mm.memcontrol import count_memcg_folio_events
 from kmm.mm.mlock import mlock_drain_all, mlock_drain_local, mlock_new_folio
 from kmm.mm.mm_types import VM_LOCKED, VM_SPECIAL, VmAreaStruct
 from kmm.mm.page_alloc import folio_put
+from kmm.mm.percpu import PerCpu
 from kmm.mm.vmstat import count_vm_events
 
 
 def folio_add_lru(folio: Folio) -> None:
     """Put a folio into this CPU's LRU-add batch. A full batch and a large folio move the whole batch to the lists."""
-    batch = system.this.lru_add[current.cpu.number]
     folio_get(folio)
-    batch.append(folio)
-    if len(batch) >= current.machine.lru_batch or folio_test_large(folio):
-        _move_lru(batch)
+    _move_lru(fbatch_add(PerCpu.lru_add, folio, large=folio_test_large(folio)))
 
 
 def folio_add_lru_vma(folio: Folio, vma: VmAreaStruct) -> None:
@@ -47,9 +46,7 @@ def folio_add_lru_vma(folio: Folio, vma: VmAreaStruct) -> None:
         folio_add_lru(folio)
 
 
-def _move_lru(batch: list[Folio]) -> None:
-    folios = batch[:]
-    batch.clear()
+def _move_lru(folios: tuple[Folio, ...]) -> None:
     for folio in folios:
         _lru_add(folio)
     for folio in folios:
@@ -57,28 +54,32 @@ def _move_lru(batch: list[Folio]) -> None:
 
 
 def _lru_add(folio: Folio) -> None:
-    """Put a folio on the list where it belongs: mlocked ones go to the unevictable list."""
+    """Put a folio on the list where it belongs: mlocked ones go to the unevictable list.
+
+    The LRU flag comes last: whoever clears it has the folio for himself until he sets it again.
+    """
     machine = current.machine
-    old = machine.rmw(folio, Folio.flags, PG_lru.__or__, ONCE)
-    if old & PG_mlocked:
-        machine.rmw(folio, Folio.flags, PG_unevictable.__or__, ONCE)
-        machine.write(folio, Folio.mlock_count, 0, PLAIN)
-        if not old & PG_unevictable:
+    flags = machine.read(folio, Folio.flags, ONCE)
+    if flags & PG_mlocked:
+        if not folio_set_flag(folio, PG_unevictable):
             count_vm_events("unevictable_pgs_culled", folio_nr_pages(folio))
-    elif old & PG_unevictable:
-        machine.rmw(folio, Folio.flags, (~PG_unevictable).__and__, ONCE)
+        machine.rmw(folio, Folio.mlock_count, _none, ONCE)
+    elif flags & PG_unevictable:
+        folio_clear_flag(folio, PG_unevictable)
         count_vm_events("unevictable_pgs_rescued", folio_nr_pages(folio))
+    folio_set_flag(folio, PG_lru)
+
+
+def _none(_: int) -> int:
+    return 0
 
 
 def folio_mark_lazyfree(folio: Folio) -> None:
     """Put a folio whose contents may be forgotten into this CPU's lazyfree batch. A full batch and a large folio carry it out."""
     if not _may_be_lazyfree(folio) or not folio_test_lru(folio):
         return
-    batch = system.this.lru_lazyfree[current.cpu.number]
     folio_get(folio)
-    batch.append(folio)
-    if len(batch) >= current.machine.lru_batch or folio_test_large(folio):
-        _move_lazyfree(batch)
+    _move_lazyfree(fbatch_add(PerCpu.lru_lazyfree, folio, large=folio_test_large(folio)))
 
 
 def _may_be_lazyfree(folio: Folio) -> bool:
@@ -87,9 +88,7 @@ def _may_be_lazyfree(folio: Folio) -> bool:
     return not folio_test_swapcache(folio) and not folio_test_unevictable(folio)
 
 
-def _move_lazyfree(batch: list[Folio]) -> None:
-    folios = batch[:]
-    batch.clear()
+def _move_lazyfree(folios: tuple[Folio, ...]) -> None:
     for folio in folios:
         _lru_lazyfree(folio)
     for folio in folios:
@@ -110,17 +109,20 @@ def _lru_lazyfree(folio: Folio) -> None:
 
 def lru_add_drain() -> None:
     """Move this CPU's batches to the lists, and carry out its mlock batch."""
-    _move_lru(system.this.lru_add[current.cpu.number])
-    _move_lazyfree(system.this.lru_lazyfree[current.cpu.number])
+    _drain(system.this.per_cpu[current.cpu.number])
     mlock_drain_local()
 
 
 def lru_add_drain_all() -> None:
     """Move every CPU's batches to the lists, and carry out its mlock batch."""
-    for cpu, batch in enumerate(system.this.lru_add):
-        _move_lru(batch)
-        _move_lazyfree(system.this.lru_lazyfree[cpu])
+    for cpu in system.this.per_cpu:
+        _drain(cpu)
     mlock_drain_all()
+
+
+def _drain(cpu: PerCpu) -> None:
+    _move_lru(fbatch_take(cpu, PerCpu.lru_add))
+    _move_lazyfree(fbatch_take(cpu, PerCpu.lru_lazyfree))
 
 
 def folio_isolate_lru(folio: Folio) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kmm.kernel import current
-from kmm.kernel.access import PLAIN
+from kmm.kernel.access import ONCE, PLAIN
 from kmm.mm import system
 from kmm.mm.folio import Folio, Page, PG_dirty, folio_clear_flag, folio_nr_pages
 from kmm.mm.geometry import HPAGE_PMD_ORDER
@@ -22,15 +22,16 @@ def folio_alloc_swap(folio: Folio) -> bool:
 
     An injected ``swap_slots`` failure refuses the n-th such request.
     """
-    this = system.this
-    this.swap_allocations += 1
-    if this.swap_allocations in this.injected.swap_slots:
-        return False
+    this, numbers = system.this, system.numbers()
+    if system.injects():
+        this.swap_allocations += 1
+        if this.swap_allocations in this.injected.swap_slots:
+            return False
     nr = folio_nr_pages(folio)
-    offset = -(-this.next_swap // nr) * nr
-    this.next_swap = offset + nr
-    for i in range(nr):
-        this.swap[offset + i] = SwapSlot(0, None, -1)
+    offset = -(-numbers.next_swap // nr) * nr
+    numbers.next_swap = offset + nr
+    for slot in range(offset, offset + nr):
+        this.swap[slot] = SwapSlot(slot, 0, None, -1)
     add_to_swap_cache(folio, offset)
     return True
 
@@ -42,9 +43,11 @@ def swap_writeout(folio: Folio) -> None:
         return
     contents = [current.machine.read(page, _contents, PLAIN) for page in folio.pages]
     zeromap = not any(contents)
-    slots, offset = system.this.swap, current.machine.read(folio, Folio.swap, PLAIN)
+    machine, offset = current.machine, current.machine.read(folio, Folio.swap, PLAIN)
     for i, token in enumerate(contents):
-        slots[offset + i] = SwapSlot(slots[offset + i].count, folio, token, zeromap)
+        slot = system.this.swap[offset + i]
+        machine.write(slot, SwapSlot.contents, token, PLAIN)
+        machine.write(slot, SwapSlot.zeromap, zeromap, ONCE)
     if zeromap:
         count_vm_events("swpout_zero", folio_nr_pages(folio))
     else:

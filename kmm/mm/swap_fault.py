@@ -10,13 +10,11 @@ from kmm.mm import system
 from kmm.mm.folio import (
     Folio,
     Page,
-    PG_uptodate,
-    folio_get,
     folio_lock,
+    folio_mark_uptodate,
     folio_nr_pages,
     folio_ref_add,
     folio_ref_count,
-    folio_set_flag,
     folio_test_anon,
     folio_test_large,
     folio_test_lru,
@@ -63,7 +61,15 @@ from kmm.mm.rmap import folio_add_anon_rmap_pte, folio_add_new_anon_rmap, page_n
 from kmm.mm.rmap_large import folio_add_anon_rmap_ptes
 from kmm.mm.swap import folio_add_lru, lru_add_drain
 from kmm.mm.swap_fault_alloc import alloc_swap_folio, can_swapin_thp, pte_move_swp_offset, swap_pte_batch
-from kmm.mm.swapfile import add_to_swap_cache, folio_free_swap, swap_free
+from kmm.mm.swapfile import (
+    __swap_count,
+    add_to_swap_cache,
+    filemap_get_folio,
+    folio_free_swap,
+    swap_cache_get_folio,
+    swap_free,
+    swap_is_free,
+)
 from kmm.mm.vm_fault import (
     VM_FAULT_DONE,
     VM_FAULT_HWPOISON,
@@ -95,25 +101,37 @@ def __do_swap_page(vmf: VmFault, pte: PtePtr) -> str:
     offset = pte_to_swp_offset(orig_pte)
     if page_number(vmf.address) in this.injected.swapin_error:
         return VM_FAULT_SIGBUS
-    folio = this.swap[offset].folio
+    folio = filemap_get_folio(offset)
     cached = folio is not None
     if folio is None:
         folio = alloc_swap_folio(vmf, offset)
         if folio is None:
             return VM_FAULT_OOM
-        if offset not in this.swap:  # freed while the allocation slept, and the entry with it
+        if swap_is_free(offset):  # while the allocation slept; the entry goes under the same lock
             folio_put(folio)
+            _wait_for_entry(vmf)
             return VM_FAULT_DONE
         _swap_read_folio(folio, offset & -folio_nr_pages(folio))
     if not _folio_lock_or_retry(vmf, folio):
         mmap_read_unlock(vmf.vma.vm_mm)
         if not cached:
             add_to_swap_cache(folio, offset & -folio_nr_pages(folio))
-            folio_put(folio)
+        folio_put(folio)
         return VM_FAULT_RETRY
+    if cached and swap_cache_get_folio(offset) is not folio:
+        folio_unlock(folio)
+        folio_put(folio)
+        return VM_FAULT_DONE
     if vmf.write and cached and not folio_test_lru(folio):
         lru_add_drain()
     return _map_swapped(vmf, orig_pte, folio, fresh=not cached)
+
+
+def _wait_for_entry(vmf: VmFault) -> None:
+    """Let whoever changes the entry finish."""
+    pte, ptl = pte_offset_map_lock(vmf.vma.vm_mm, vmf.pmd, vmf.address)
+    if pte is not None:
+        pte_unmap_unlock(pte, ptl)
 
 
 def _folio_lock_or_retry(vmf: VmFault, folio: Folio) -> bool:
@@ -134,7 +152,7 @@ def _swap_read_folio(folio: Folio, offset: int) -> None:
     else:
         count_mthp_stat(folio.order, "swpin")
         count_vm_events("pswpin", folio_nr_pages(folio))
-    folio_set_flag(folio, PG_uptodate)
+    folio_mark_uptodate(folio)
     folio_add_lru(folio)
 
 
@@ -170,7 +188,7 @@ def _do_uffd_wp_marker(vma: VmAreaStruct, pmd: PmdSlot, address: int, orig_pte: 
 def _map_swapped(vmf: VmFault, orig_pte: pte_t, folio: Folio, *, fresh: bool) -> str:
     """Replace the entry by a mapping of the locked ``folio``, unless the entry or its table changed meanwhile.
 
-    :param fresh: the folio is not in the swap cache, and the caller's reference becomes the mapping's
+    :param fresh: the folio is not in the swap cache
     """
     mm, vma = vmf.vma.vm_mm, vmf.vma
     pte, ptl = pte_offset_map_lock(mm, vmf.pmd, vmf.address)
@@ -179,8 +197,7 @@ def _map_swapped(vmf: VmFault, orig_pte: pte_t, folio: Folio, *, fresh: bool) ->
         if pte is not None:
             pte_unmap_unlock(pte, ptl)
         folio_unlock(folio)
-        if fresh:
-            folio_put(folio)
+        folio_put(folio)
         return VM_FAULT_DONE
     first, nr = run
     at = _position(folio, pte_to_swp_offset(orig_pte), fresh)
@@ -227,15 +244,13 @@ def _run(vmf: VmFault, pte: PtePtr, orig_pte: pte_t, folio: Folio, fresh: bool) 
 
 
 def _give_up_slots(vmf: VmFault, orig_pte: pte_t, folio: Folio, offset: int, nr: int, fresh: bool) -> bool:
-    """Entries refer to the slots no more; the swap cache may lose its use with that. The mapping gets its reference.
+    """Entries refer to the slots no more; the swap cache may lose its use with that. The caller's reference becomes the mapping's.
 
     :returns: nobody else has the page
     """
-    shared_slot = system.this.swap[offset].count > 1
+    shared_slot = __swap_count(offset) > 1
     exclusive = pte_swp_exclusive(orig_pte) or (fresh and not shared_slot)
-    if not fresh:
-        folio_get(folio)
-    elif shared_slot:
+    if fresh and shared_slot:
         add_to_swap_cache(folio, offset)
     for i in range(nr):
         swap_free(offset + i)

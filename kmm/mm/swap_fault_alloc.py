@@ -10,6 +10,7 @@ from kmm.mm.memcontrol import mem_cgroup_charge
 from kmm.mm.page_alloc import __folio_alloc, folio_put
 from kmm.mm.pgtable import PtePtr, pte_index, pte_offset_map_lock, pte_unmap_unlock, ptep_get
 from kmm.mm.pte import pte_swp_exclusive, pte_swp_soft_dirty, pte_swp_uffd_wp, pte_t, pte_to_swp_offset, swp_entry_to_pte
+from kmm.mm.swapfile import __swap_count, swap_is_free
 from kmm.mm.userfaultfd import userfaultfd_armed
 from kmm.mm.vm_fault import VmFault
 from kmm.mm.vmstat import count_mthp_stat
@@ -42,7 +43,9 @@ def can_swapin_thp(orig_pte: pte_t, ptep: PtePtr, idx: int, nr: int) -> bool:
         return False
     offset = pte_to_swp_offset(pte)
     slots = [system.this.swap.get(offset + i) for i in range(nr)]
-    return all(slot is not None and slot.folio is None for slot in slots) and len({slot.zeromap for slot in slots if slot}) == 1
+    if not all(slot is not None and not swap_is_free(slot.offset) and slot.cached is None for slot in slots):
+        return False
+    return len({slot.zeromap for slot in slots if slot}) == 1
 
 
 def thp_swap_suitable_orders(swp_offset: int, addr: int, orders: int) -> int:
@@ -93,7 +96,7 @@ def _swapin_orders(vmf: VmFault, offset: int) -> int:
     below = THP_ORDERS_ALL_ANON() & ~BIT(HPAGE_PMD_ORDER())
     orders = thp_swap_suitable_orders(offset, vmf.address, below)
     vma = vmf.vma
-    if not orders or userfaultfd_armed(vma) or system.this.swap[offset].count != 1:
+    if not orders or userfaultfd_armed(vma) or __swap_count(offset) != 1:
         return 0
     orders &= thp_vma_allowable_orders(vma, vma.vm_flags, TVA_PAGEFAULT, below)
     orders = thp_vma_suitable_orders(vma, vmf.address, orders)

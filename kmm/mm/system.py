@@ -13,6 +13,7 @@ from kmm.kernel.access import Field, Shared
 from kmm.kernel.locks import RwSem, SpinLock
 from kmm.mm.folio import Folio, Page
 from kmm.mm.khugepaged.mm_slot import KhugepagedScan, KhugepagedThread
+from kmm.mm.percpu import PerCpu
 
 if TYPE_CHECKING:
     from kmm.kernel.machine import Machine
@@ -96,20 +97,90 @@ class Sysctl(Shared):
         self._huge_anon_orders_inherit = 0
 
 
-@attrs.define
-class SwapSlot:
-    """One slot of the swap device.
+class SwapSlot(Shared):
+    """One slot of the swap device. It is free when no entry refers to it and the swap cache has nothing for it.
 
+    :param offset: its number
     :param count: swap entries that refer to it
-    :param folio: its folio in the swap cache
+    :param cached: its folio in the swap cache
     :param contents: token of the swapped page
     :param zeromap: its page was all zeros when it was written, so that nothing was
     """
 
-    count: int
-    folio: Folio | None
-    contents: int
-    zeromap: bool = False
+    __slots__ = ("_cached", "_contents", "_count", "_zeromap", "offset")
+
+    cached: Field[Folio | None] = Field()
+    contents: Field[int] = Field()
+    count: Field[int] = Field()
+    zeromap: Field[bool] = Field()
+
+    def __init__(self, offset: int, count: int, cached: Folio | None, contents: int, zeromap: bool = False) -> None:
+        self.freed_by = ""
+        self.offset = offset
+        self._count = count
+        self._cached = cached
+        self._contents = contents
+        self._zeromap = zeromap
+
+    @property
+    def name(self) -> str:
+        """By its number."""
+        return f"swap slot {self.offset}"
+
+
+class DeferredSplit(Shared):
+    """``struct deferred_split``: large folios that the shrinker may split, oldest first; under ``split_queue_lock``."""
+
+    __slots__ = ("_split_queue", "split_queue_lock")
+
+    split_queue: Field[tuple[Folio, ...]] = Field()
+
+    def __init__(self) -> None:
+        self.freed_by = ""
+        self.split_queue_lock = SpinLock("split_queue_lock")
+        self._split_queue: tuple[Folio, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """As in C."""
+        return "deferred_split"
+
+
+class Migrations(Shared):
+    """The migrations that were under way when the scenario began: frame number to the task that migrates the page."""
+
+    __slots__ = ("_under_way",)
+
+    under_way: Field[dict[int, Task]] = Field()
+
+    def __init__(self) -> None:
+        self.freed_by = ""
+        self._under_way: dict[int, Task] = {}
+
+    @property
+    def name(self) -> str:
+        """What they are."""
+        return "migrations"
+
+
+class PidNamespace(Shared):
+    """``struct pid_namespace``: here it numbers address spaces.
+
+    ``last`` is the number that was given last.
+    """
+
+    __slots__ = ("_last",)
+
+    last: Field[int] = Field()
+
+    def __init__(self) -> None:
+        self.freed_by = ""
+        self._last = 0
+
+    @property
+    def name(self) -> str:
+        """As in C."""
+        return "init_pid_ns"
 
 
 @attrs.frozen
@@ -130,10 +201,16 @@ class Injected:
 class System:
     """The kernel's globals.
 
-    ``clock_ms`` is the model's time, which only sleeping moves; ``mem_map`` is frame number to page; ``lru_add`` and ``mlock_fbatch``
-    have one batch a CPU; ``migrating`` is frame number to the task that migrates the page; ``vm_events``, ``mthp_stats`` ((order,
-    name)) and ``node_stat`` are counters; ``notifier_windows`` the invalidate windows as (start, end) bytes. ``lazyfree`` is, like
-    ``shadow``, no kernel state: (address space, page) to the token that the process allowed the kernel to forget by MADV_FREE.
+    What several tasks can reach is a :class:`~kmm.kernel.access.Shared` object. The rest is one of these:
+
+    * Found by a number that is given once and never again, and by nobody before its entry is there: ``mem_map`` (frame number to page;
+      a split replaces the pages of a folio to which nobody has a reference), ``tables`` (frame number to PTE table), ``swap`` (slots ever
+      used), ``mms`` (by ident), ``folios`` (all there ever were; only the harness looks).
+    * Counters that no decision reads: ``vm_events``, ``mthp_stats`` ((order, name)), ``node_stat``, ``poison_queued``.
+    * The harness's own: ``shadow``; ``lazyfree``, (address space, page) to the token that the process allowed the kernel to forget by
+      MADV_FREE; ``notifier_windows``, the invalidate windows as (start, end) bytes; the counts of allocations and charges, for
+      ``injected`` failures, which concern ``driver_cpu`` alone where several tasks run.
+    * khugepaged's alone: ``clock_ms``, the model's time, which only its sleeping moves.
     """
 
     __slots__ = (
@@ -143,6 +220,7 @@ class System:
         "charges",
         "clock_ms",
         "deferred_split",
+        "driver_cpu",
         "folios",
         "injected",
         "khugepaged_mm_lock",
@@ -150,25 +228,21 @@ class System:
         "khugepaged_scan",
         "khugepaged_thread",
         "lazyfree",
-        "lru_add",
-        "lru_lazyfree",
         "machine",
         "mem_map",
-        "migrating",
-        "mlock_fbatch",
+        "migrations",
         "mms",
         "mthp_stats",
-        "next_pfn",
-        "next_swap",
-        "next_table_pfn",
         "node_stat",
         "notifier_windows",
-        "pins",
+        "per_cpu",
+        "pids",
         "poison_queued",
         "shadow",
         "slot_allocations",
         "swap",
         "swap_allocations",
+        "swap_cache_lock",
         "sysctl",
         "tables",
         "variant",
@@ -193,23 +267,20 @@ class System:
         self.tables: dict[int, PtePage] = {}
         self.folios: list[Folio] = []
         self.mms: list[MmStruct] = []
-        self.next_pfn = 16
-        self.next_swap = 1 << 32
         self.swap_allocations = 0
-        self.next_table_pfn = 1 << 30
+        self.driver_cpu = 0
         self.clock_ms = 0
         self.swap: dict[int, SwapSlot] = {}
-        self.lru_add: tuple[list[Folio], ...] = tuple([] for _ in machine.cpus)
-        self.lru_lazyfree: tuple[list[Folio], ...] = tuple([] for _ in machine.cpus)
+        self.swap_cache_lock = SpinLock("swap_cache")
+        self.per_cpu = tuple([PerCpu(cpu.number) for cpu in machine.cpus])
+        self.pids = PidNamespace()
         self.lazyfree: dict[tuple[int, int], int] = {}
-        self.mlock_fbatch: tuple[list[tuple[Folio, str]], ...] = tuple([] for _ in machine.cpus)
-        self.migrating: dict[int, Task] = {}
-        self.deferred_split: list[Folio] = []
+        self.migrations = Migrations()
+        self.deferred_split = DeferredSplit()
         self.vm_events: dict[str, int] = {}
         self.mthp_stats: dict[tuple[int, str], int] = {}
         self.node_stat: dict[str, int] = {}
         self.notifier_windows: list[tuple[int, int]] = []
-        self.pins: dict[int, int] = {}
         self.poison_queued: list[str] = []
         self.shadow: dict[tuple[int, int], int] = {}
 
@@ -227,6 +298,16 @@ class System:
 
 
 this: System
+
+
+def injects() -> bool:
+    """An allocation here counts for the failures that the scenario injects: one of the driver's, if several tasks run."""
+    return current.machine.scheduler is None or current.cpu.number == this.driver_cpu
+
+
+def numbers() -> PerCpu:
+    """Whose numbers an allocation takes: those of its CPU. Where one operation follows the other all take those of the first one."""
+    return this.per_cpu[0 if current.machine.scheduler is None else current.cpu.number]
 
 
 def page_at(pfn: int) -> Page:

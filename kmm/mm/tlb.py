@@ -38,7 +38,8 @@ def tlb_fill(ident: int, page: int, entry: int | None) -> None:
 def flush_everywhere(ident: int, start: int, end: int) -> None:
     """Every CPU forgets [start, end) bytes; return when no instruction uses them any more.
 
-    Where a flush is an interrupt, a CPU also leaves the IRQ-off section that it may be in.
+    What an instruction under way has looked up in the tables it may still put into its TLB: so that is looked at again when it is
+    over. Where a flush is an interrupt, a CPU also leaves the IRQ-off section that it may be in.
     """
 
     def forget(tlb: Translations) -> Translations:
@@ -58,6 +59,7 @@ def flush_everywhere(ident: int, start: int, end: int) -> None:
     for cpu in machine.cpus:
         if cpu is not current.cpu:
             smp_cond_load_acquire(cpu, Cpu.accessing, _idle)
+            machine.rmw(cpu, Cpu.tlb, forget, ONCE)
 
 
 def _idle(accessing: bool) -> bool:

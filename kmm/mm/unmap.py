@@ -218,7 +218,7 @@ def unmap_huge_pmd_locked(vma: VmAreaStruct, address: int, pmd: PmdSlot, folio: 
         set_pmd_at(mm, address, pmd, old)
         return False
     folio_remove_rmap_pmd(folio, vma)
-    pgtable_trans_huge_withdraw(mm, pmd).freed_by = "zap_deposited_table"
+    current.machine.free(pgtable_trans_huge_withdraw(mm, pmd), "zap_deposited_table")
     mm_dec_nr_ptes(mm)
     add_mm_counter(mm, MM_ANONPAGES, -HPAGE_PMD_NR())
     _forget(vma, address, HPAGE_PMD_NR())

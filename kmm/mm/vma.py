@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from kmm.kernel import current
-from kmm.kernel.access import PLAIN
+from kmm.kernel.access import ONCE, PLAIN, RELEASE
 from kmm.kernel.locks import lockdep_assert_held
 from kmm.mm.geometry import HPAGE_PMD_MASK, PAGE_SIZE
+from kmm.mm.interval_tree import anon_vma_interval_tree_insert, anon_vma_interval_tree_remove
 from kmm.mm.mm_types import VM_EXEC, VM_READ, VM_WRITE, AnonVma, MmStruct, VmAreaStruct
-from kmm.mm.mmap import vma_start_write
+from kmm.mm.mmap import anon_vma_lock_write, anon_vma_unlock_write, vma_start_write
 from kmm.mm.pte import vm_get_page_prot
 from kmm.mm.split_pmd import split_huge_pmd_address
 
@@ -31,7 +35,7 @@ def vma_link(mm: MmStruct, new: VmAreaStruct) -> None:
     """Put a VMA into the tree. The mmap lock is held for writing."""
     lockdep_assert_held(mm.mmap_lock, "write")
     vmas = sorted((*vmas_of(mm), new), key=lambda vma: vma.vm_start)
-    current.machine.write(mm, MmStruct.vmas, tuple(vmas), PLAIN)
+    current.machine.write(mm, MmStruct.vmas, tuple(vmas), RELEASE)
 
 
 def vma_unlink(mm: MmStruct, vma: VmAreaStruct, freed_by: str) -> None:
@@ -41,8 +45,9 @@ def vma_unlink(mm: MmStruct, vma: VmAreaStruct, freed_by: str) -> None:
     """
     lockdep_assert_held(mm.mmap_lock, "write")
     left = tuple([each for each in vmas_of(mm) if each is not vma])
-    current.machine.write(mm, MmStruct.vmas, left, PLAIN)
-    vma.freed_by = freed_by
+    current.machine.write(mm, MmStruct.vmas, left, RELEASE)
+    if freed_by:
+        current.machine.free(vma, freed_by)
 
 
 def split_vma(mm: MmStruct, vma: VmAreaStruct, address: int) -> tuple[VmAreaStruct, VmAreaStruct]:
@@ -57,9 +62,30 @@ def split_vma(mm: MmStruct, vma: VmAreaStruct, address: int) -> tuple[VmAreaStru
         split_huge_pmd_address(vma, address)
     pgoff = vma.vm_pgoff + (address - vma.vm_start) // PAGE_SIZE()
     upper = VmAreaStruct(mm, address, vma.vm_end, vma.vm_flags, vma.anon_vma, pgoff)
-    current.machine.write(vma, VmAreaStruct.vm_end, address, PLAIN)
-    vma_link(mm, upper)
+    with rmap_locked(vma.anon_vma):
+        current.machine.write(vma, VmAreaStruct.vm_end, address, PLAIN)
+        vma_link(mm, upper)
+        anon_vma_interval_tree_insert(upper)
     return vma, upper
+
+
+@contextmanager
+def rmap_locked(anon_vma: AnonVma | None) -> Iterator[None]:
+    """Nobody looks through the reverse mapping meanwhile."""
+    if anon_vma is not None:
+        anon_vma_lock_write(anon_vma)
+    yield
+    if anon_vma is not None:
+        anon_vma_unlock_write(anon_vma)
+
+
+def unlink_anon_vmas(vma: VmAreaStruct) -> None:
+    """The reverse mapping does not lead to a VMA any more. The mmap lock is held for writing.
+
+    :source: mm/rmap.c, v6.18
+    """
+    with rmap_locked(vma.anon_vma):
+        anon_vma_interval_tree_remove(vma)
 
 
 def split_around(mm: MmStruct, vma: VmAreaStruct, start: int, end: int) -> VmAreaStruct:
@@ -83,7 +109,7 @@ def vma_modify_flags(mm: MmStruct, vma: VmAreaStruct, start: int, end: int, new_
     """
     part = split_around(mm, vma, start, end)
     vma_start_write(part)
-    current.machine.write(part, VmAreaStruct.vm_flags, new_flags, PLAIN)
+    current.machine.write(part, VmAreaStruct.vm_flags, new_flags, ONCE)
     vma_set_page_prot(part)
     return vma_merge(mm, part)
 
@@ -92,7 +118,7 @@ def vma_set_page_prot(vma: VmAreaStruct) -> None:
     """The page protection that the flags give."""
     flags = vma.vm_flags
     prot = vm_get_page_prot(accessible=bool(flags & (VM_READ | VM_WRITE | VM_EXEC)), executable=bool(flags & VM_EXEC))
-    current.machine.write(vma, VmAreaStruct.vm_page_prot, prot, PLAIN)
+    current.machine.write(vma, VmAreaStruct.vm_page_prot, prot, ONCE)
 
 
 def vma_merge(mm: MmStruct, vma: VmAreaStruct) -> VmAreaStruct:
@@ -127,7 +153,10 @@ def is_mergeable_anon_vma(a: AnonVma | None, b: AnonVma | None) -> bool:
 def _merge(mm: MmStruct, a: VmAreaStruct, b: VmAreaStruct) -> None:
     vma_start_write(a)
     vma_start_write(b)
-    current.machine.write(a, VmAreaStruct.vm_end, b.vm_end, PLAIN)
-    if a.anon_vma is None:
-        current.machine.write(a, VmAreaStruct.anon_vma, b.anon_vma, PLAIN)
+    with rmap_locked(a.anon_vma or b.anon_vma):
+        current.machine.write(a, VmAreaStruct.vm_end, b.vm_end, PLAIN)
+        anon_vma_interval_tree_remove(b)
+        if a.anon_vma is None and b.anon_vma is not None:
+            current.machine.write(a, VmAreaStruct.anon_vma, b.anon_vma, PLAIN)
+            anon_vma_interval_tree_insert(a)
     vma_unlink(mm, b, "vma_merge")

@@ -7,6 +7,8 @@ from typing import Final
 
 import attrs
 
+from kmm.kernel.locks import spin_lock, spin_unlock
+from kmm.mm import system
 from kmm.mm.folio import (
     Folio,
     PG_dirty,
@@ -211,6 +213,15 @@ def _remove_mapping(folio: Folio) -> str:
         count_vm_events("pglazyfreed", folio_nr_pages(folio))
         count_memcg_folio_events(folio, "pglazyfreed", folio_nr_pages(folio))
         return ""
+    lock = system.this.swap_cache_lock
+    spin_lock(lock)
+    why = _leave_swap_cache(folio)
+    spin_unlock(lock)
+    return why
+
+
+def _leave_swap_cache(folio: Folio) -> str:
+    """The same under the lock of the swap cache."""
     if not folio_test_swapcache(folio) or not folio_ref_freeze(folio, 1 + folio_nr_pages(folio)):
         return "in use"
     if folio_test_dirty(folio):

@@ -9,6 +9,7 @@ from kmm.kernel.access import ONCE
 from kmm.mm import system
 from kmm.mm.folio import Folio, folio_nr_pages
 from kmm.mm.mm_types import MmStruct
+from kmm.mm.system import SwapSlot
 
 _rss_stat: Final = MmStruct.rss_stat
 
@@ -154,4 +155,4 @@ def nr_page_table_pages() -> int:
 
 def nr_swapcached() -> int:
     """Pages in the swap cache."""
-    return sum(slot.folio is not None for slot in system.this.swap.values())
+    return sum(current.machine.read(slot, SwapSlot.cached, ONCE) is not None for slot in system.this.swap.values())

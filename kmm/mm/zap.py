@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kmm.kernel import current
 from kmm.kernel.barrier import call_rcu
 from kmm.kernel.locks import spin_lock, spin_unlock
 from kmm.mm import system
@@ -140,7 +141,7 @@ def zap_huge_pmd(vma: VmAreaStruct, pmd: PmdSlot, address: int, gathered: Gather
     mm_dec_nr_ptes(mm)
     gathered.flush |= pmd_present(old)
     spin_unlock(ptl)
-    withdrawn.freed_by = "zap_deposited_table"
+    current.machine.free(withdrawn, "zap_deposited_table")
     _read_zeros(vma, address, HPAGE_PMD_NR())
 
 
@@ -247,7 +248,7 @@ def free_pte_table(vma: VmAreaStruct, pmd: PmdSlot) -> None:
 
 
 def _free_table(table: PtePage) -> None:
-    table.freed_by = "free_pte_table"
+    current.machine.free(table, "free_pte_table")
 
 
 def table_slot(mm: MmStruct, address: int) -> PmdSlot | None:

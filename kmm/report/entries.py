@@ -114,15 +114,15 @@ def _non_swap(this: System, pte: pte_t) -> PageState | None:
 
 def _swapped(this: System, pte: pte_t) -> PageState | None:
     slot = this.swap.get(pte_to_swp_offset(pte))
-    if slot is None:
+    if slot is None or (slot._count <= 0 and slot._cached is None):
         return None
     return PageState(
         kind=Kind.SWAP,
         exclusive=pte_swp_exclusive(pte),
         uffd_wp=pte_swp_uffd_wp_any(pte),
         soft_dirty=pte_swp_soft_dirty(pte),
-        swapcache=slot.folio is not None,
-        mapped_by=slot.count - 1,
+        swapcache=slot._cached is not None,
+        mapped_by=slot._count - 1,
     )
 
 
@@ -144,7 +144,7 @@ def _present(this: System, page: Page, pte: pte_t, secondary_young: bool) -> Pag
         swapcache=bool(folio._flags & PG_swapcache),
         order=folio.order,
         mapped_by=maps - 1,
-        pins=this.pins.get(folio.pfn, 0),
+        pins=folio._pincount,
         locked=bool(folio._flags & PG_locked),
         lru=_lru(this, folio),
         referenced=bool(folio._flags & PG_referenced),
@@ -180,4 +180,4 @@ def _entry_bits(kind: Kind, page: Page, pte: pte_t) -> PageState:
 def _lru(this: System, folio: Folio) -> Lru:
     if folio._flags & PG_lru:
         return Lru.LIST
-    return Lru.BATCH if any(folio in batch for batch in this.lru_add) else Lru.OFF
+    return Lru.BATCH if any(folio in cpu._lru_add for cpu in this.per_cpu) else Lru.OFF

@@ -113,7 +113,7 @@ def _mapped(this: System, mm: MmStruct, number: int, table: PtePage, s: Scenario
         if not pte and not any(vma._vm_start <= address < vma._vm_end for vma in mm._vmas):
             pages += GAP
             continue
-        state = state_of(this, pte, secondary_young=address in mm.secondary_young)
+        state = state_of(this, pte, secondary_young=address in mm._secondary_young)
         if state is not None and state not in letter_of and spare:
             letter_of[state] = spare.pop(0)
             meaning[letter_of[state]] = describe(state)

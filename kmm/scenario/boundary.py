@@ -31,19 +31,27 @@ class Gap:
 
 BOUNDARY: Final = (
     Gap(
-        key="sequential",
+        key="tasks",
         area="concurrency",
-        kernel="any number of tasks run at once",
-        model="one task at a time: others act by whole operations, as steps one after the other, or as events just before a sleeping "
-        "point is passed, and what would block is refused",
-        where="kmm.scenario.steps",
+        kernel="any number of tasks run at once, and are interrupted anywhere",
+        model="the call that is judged and up to six actors, each one operation in a task and on a CPU of its own; without actors, "
+        "others act by whole operations, as steps or as events just before a sleeping point, and what would block is refused",
+        where="kmm.scenario.concurrent",
+    ),
+    Gap(
+        key="three-tasks",
+        area="concurrency",
+        kernel="races may need three tasks or more",
+        model="the schedules of two tasks are all searched; those of three are drawn, unless one asks for all of them",
+        where="kmm.live.given",
     ),
     Gap(
         key="memory-order",
         area="concurrency",
-        kernel="stores may become visible late and out of order",
-        model="every store is seen at once; barriers are logged, the order of an access changes nothing, and there is no KCSAN",
-        where="kmm.kernel.barrier",
+        kernel="stores may become visible late and out of order, and loads may be satisfied early",
+        model="beside actors either every store is seen at once, or stores wait in a buffer for each CPU and location; loads are never "
+        "moved. Without actors barriers are only logged",
+        where="kmm.explore.buffered",
     ),
     Gap(
         key="vma-lock-readers",
@@ -56,14 +64,16 @@ BOUNDARY: Final = (
         key="grace-period",
         area="concurrency",
         kernel="RCU callbacks run at any time after the last read section",
-        model="a grace period ends right after a step, and after an event if the driver is in no read section",
+        model="so they do beside actors; else a grace period ends right after a step, and after an event if the driver is in no read "
+        "section",
         where="kmm.scenario.steps",
     ),
     Gap(
         key="ipi",
         area="concurrency",
         kernel="tlb_remove_table_sync_one waits for CPUs in IRQ-off sections such as GUP-fast",
-        model="no other CPU is ever in one, so a missing call leaves nothing to see; tlb = ipi and broadcast act alike",
+        model="so it does beside actors, and a flush with tlb = ipi waits, too, for every other CPU, whatever it has loaded; without "
+        "actors no CPU is ever in such a section, and a missing call leaves nothing to see",
         where="kmm.kernel.barrier",
     ),
     Gap(
@@ -264,7 +274,7 @@ BOUNDARY: Final = (
         key="user-accesses",
         area="observation",
         kernel="threads read and write while the collapse goes on",
-        model="whole loads and stores as steps, on one CPU; every process's memory is read at the end",
+        model="loads and stores of whole pages, each one instruction, as steps or actors; every process's memory is read at the end",
         where="kmm.mm.uaccess",
     ),
     Gap(

@@ -39,6 +39,7 @@ from kmm.mm.mm_types import (
     MmStruct,
     VmAreaStruct,
 )
+from kmm.mm.pgalloc import pmd_label
 from kmm.mm.pgtable import PmdPage, PtePage
 from kmm.mm.pte import HUGE_ZERO_PFN, KERNPG_TABLE, pfn_pmd, pmd_mkhuge
 from kmm.mm.system import Injected, Sysctl, System
@@ -102,6 +103,7 @@ def build(s: Scenario, variant: Variant) -> World:
     else:
         task = Task("madvise", machine.cpus[OWNER_CPU], OWNER)
     somebody = Task("somebody", machine.cpus[OWNER_CPU], 0, may_block=False)
+    this.driver_cpu = task.cpu.number
     with this.running(task):
         mm = _Builder(s, this, somebody, task.cpu.number).address_spaces()
     return World(this, mm, mm._vmas[0], task, somebody)
@@ -187,6 +189,7 @@ class _Builder:
         if s.memcg_room is not None:
             self.memcg._max = self.memcg._usage + s.memcg_room
         self._shadow()
+        self.this.pids._last = len(self.this.mms)
         return made[0][0]
 
     def _siblings(self, process: Process, root: AnonVma) -> list[tuple[MmStruct, _Tables]]:
@@ -233,10 +236,11 @@ class _Builder:
         mm = MmStruct(ident, self.memcg)
         mm._flags = _THP_DISABLE[process.thp_disable]
         mm._vmas = tuple([_area(mm, vma, this.base, s.geometry.page_size, anon_vma) for vma in process.vmas])
+        anon_vma.root._rb_root = (*anon_vma.root._rb_root, *(area for area in mm._vmas if area._anon_vma is not None))
         this.mms.append(mm)
-        lock = SpinLock("pmd_lock")
+        lock = SpinLock("pmd_lock", f"pmd_lock of mm{ident}")
         pmds = s.pmds_of(process)
-        mm._pmds = [None if pmd == "absent" else PmdPage(lock) for pmd in pmds]
+        mm._pmds = [None if pmd == "absent" else PmdPage(lock, pmd_label(mm, number)) for number, pmd in enumerate(pmds)]
         return mm, [self._pmd(mm, number, pmd) for number, pmd in enumerate(pmds)]
 
     def _pmd(self, mm: MmStruct, number: int, pmd: str) -> PtePage | None:
@@ -263,8 +267,9 @@ class _Builder:
 
     def _table(self, label: str) -> PtePage:
         this = self.this
-        table = PtePage(label, this.next_table_pfn, self.s.geometry.ptes, SpinLock("pte_lock"))
-        this.next_table_pfn += 1
+        numbers = this.per_cpu[0]
+        table = PtePage(label, numbers.next_table_pfn, self.s.geometry.ptes, SpinLock("pte_lock", f"pte_lock of {label}"))
+        numbers.next_table_pfn += 1
         this.tables[table.pfn] = table
         return table
 

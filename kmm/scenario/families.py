@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 import attrs
 
 from kmm.scenario.model import Geometry, Scenario
+from kmm.scenario.search import EXHAUSTIVE, Search
 
 
 @attrs.frozen
@@ -18,7 +19,7 @@ class Family:
     :param set: the set in one sentence
     :param scenarios: makes them anew, always in the same order
     :param steps: the scenarios have steps, or actors
-    :param schedules: how many are drawn for each scenario with actors; 0: all that matter are run
+    :param search: of the schedules of scenarios with actors
     """
 
     name: str
@@ -26,7 +27,7 @@ class Family:
     set: str
     scenarios: Callable[[], Iterator[Scenario]]
     steps: bool = False
-    schedules: int = 0
+    search: Search = EXHAUSTIVE
 
 
 def hypothesis_family(geometry: Geometry, count: int, seed: int) -> Family:

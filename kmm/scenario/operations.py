@@ -10,7 +10,7 @@ import attrs
 from kmm.mm.deferred_split import deferred_split_scan
 from kmm.mm.exit import mmput
 from kmm.mm.folio import Folio, folio_get, folio_trylock, folio_unlock
-from kmm.mm.fork import dup_mm
+from kmm.mm.fork import alloc_pid, dup_mm
 from kmm.mm.gup import pin_user_page, unpin_user_page
 from kmm.mm.khugepaged.daemon import khugepaged_pass
 from kmm.mm.madvise import do_madvise
@@ -188,7 +188,7 @@ def _munlock(a: Actor) -> str:
 
 
 def _fork(a: Actor) -> str:
-    return dup_mm(a.mm, len(a.this.mms) + 1)
+    return dup_mm(a.mm, alloc_pid())
 
 
 def _exit(a: Actor) -> str:

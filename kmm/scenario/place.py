@@ -115,7 +115,7 @@ class Frames:
         folio._refcount += 1
         folio._flags |= PG_locked
         folio.lock_owner = self.migrator
-        self.this.migrating[folio.pfn] = self.migrator
+        self.this.migrations._under_way[folio.pfn] = self.migrator
         self.count("nr_isolated_anon", 1 << folio.order)
 
     def count(self, name: str, delta: int) -> None:
@@ -289,9 +289,9 @@ class Placing:
         elif page.lru is Lru.LIST:
             flags |= PG_lru
         elif page.lru is Lru.BATCH:
-            batch = this.lru_add[self.frames.cpu]
-            if len(batch) < this.machine.lru_batch - 1:
-                batch.append(folio)
+            cpu = this.per_cpu[self.frames.cpu]
+            if len(cpu._lru_add) < this.machine.lru_batch - 1:
+                cpu._lru_add = (*cpu._lru_add, folio)
                 folio._refcount += 1
             else:
                 flags |= PG_lru
@@ -304,10 +304,10 @@ class Placing:
             flags |= PG_swapcache
             folio._refcount += 1
             folio._swap = slot = self.frames.token(index)
-            this.swap[slot] = SwapSlot(0, folio, slot)
+            this.swap[slot] = SwapSlot(slot, 0, folio, slot)
         if page.pins:
             folio._refcount += page.pins
-            this.pins[folio.pfn] = page.pins
+            folio._pincount = page.pins
         if page.lazyfree:
             flags &= ~PG_swapbacked
         if page.mlocked:
@@ -320,14 +320,14 @@ class Placing:
 
     def _swapped(self, index: int, page: PageState) -> pte_t:
         offset = self.frames.token(index)
-        slot = SwapSlot(1 + page.mapped_by, None, offset)
+        slot = SwapSlot(offset, 1 + page.mapped_by, None, offset)
         self.this.swap[offset] = slot
         if page.swapcache:
             folio = self._unmapped(index, 0)
             folio._flags |= PG_lru | PG_swapcache
             folio._refcount = 1
             folio._swap = offset
-            slot.folio = folio
+            slot._cached = folio
         pte = swp_entry_to_pte(offset, exclusive=page.exclusive, uffd_wp=page.uffd_wp, soft_dirty=page.soft_dirty)
         for entries in self.others[: page.mapped_by]:
             entries[index - self.origin] = pte
@@ -368,7 +368,7 @@ class Placing:
             self.this.shadow[self.mm.ident, index] = IO_PFN + index
             return pte_mkspecial(pfn_pte(IO_PFN + index, prot))
         folio = self._unmapped(index, 0)
-        folio._refcount = self.this.pins[folio.pfn] = 1
+        folio._refcount = folio._pincount = 1
         self.this.shadow[self.mm.ident, index] = SIGBUS
         return make_special_entry(SWP_HWPOISON, folio.pfn)
 
@@ -378,10 +378,12 @@ class Placing:
         for folio in self.large.values():
             if _mapped_pages(folio) < 1 << folio.order:
                 folio._flags |= PG_partially_mapped
-                this.deferred_split.append(folio)
+                folio._deferred_list = True
+                this.deferred_split._split_queue = (*this.deferred_split._split_queue, folio)
                 key = folio.order, "nr_anon_partially_mapped"
                 this.mthp_stats[key] = this.mthp_stats.get(key, 0) + 1
-        self.mm.secondary_young = frozenset(self.young)
+        self.mm._secondary_young = frozenset(self.young)
+        self.mm.has_notifiers = bool(self.young)
 
 
 def count_mapped(this: System) -> None:

@@ -27,7 +27,7 @@ from kmm.mm.pte import (
     pte_to_swp_offset,
     swp_entry_pfn,
 )
-from kmm.mm.system import System
+from kmm.mm.system import SwapSlot, System
 from kmm.scenario.build import World
 from kmm.scenario.mm_slots import check_mm_slots
 from kmm.scenario.place import SIGBUS, SIGSEGV
@@ -42,6 +42,15 @@ def check_quiescence(world: World) -> None:
     conservation(this, mapped)
     transparency(this)
     check_mm_slots(this)
+
+
+def slots_in_use(this: System) -> dict[int, SwapSlot]:
+    """The swap slots that are not free, by number."""
+    return {offset: slot for offset, slot in this.swap.items() if _is_used(slot)}
+
+
+def _is_used(slot: SwapSlot) -> bool:
+    return slot._count > 0 or slot._cached is not None
 
 
 def table_of(this: System, mm: MmStruct, number: int = 0) -> PtePage | Page | None:
@@ -94,23 +103,21 @@ def _map_range(table: PtePage | Page | None, pmd: pmd_t, count: dict[int, int]) 
 
 def refcount(this: System, world: World) -> None:
     """REFCOUNT: references are mappings, swap cache, LRU and mlock batches, migrations and known pins; nobody keeps a folio lock."""
-    batched: dict[int, int] = dict.fromkeys(this.migrating, 1)
-    for batch in (*this.lru_add, *this.lru_lazyfree):
-        for folio in batch:
-            batched[folio.pfn] = batched.get(folio.pfn, 0) + 1
-    for mlocks in this.mlock_fbatch:
-        for folio, _ in mlocks:
+    migrating = this.migrations._under_way
+    batched: dict[int, int] = dict.fromkeys(migrating, 1)
+    for cpu in this.per_cpu:
+        for folio in (*cpu._lru_add, *cpu._lru_lazyfree, *(folio for folio, _ in cpu._mlock_fbatch)):
             batched[folio.pfn] = batched.get(folio.pfn, 0) + 1
     for folio in this.folios:
         if folio.freed_by:
             continue
         flags = folio._flags
-        known = folio._mapcount + batched.get(folio.pfn, 0) + this.pins.get(folio.pfn, 0)
+        known = folio._mapcount + batched.get(folio.pfn, 0) + folio._pincount
         if flags & PG_swapcache:
             known += 1 << folio.order
         if known != folio._refcount:
             this.machine.report("REFCOUNT", f"{folio.label} has {folio._refcount} references at the end, {known} of them have a holder")
-        if flags & PG_locked and folio.lock_owner is not world.somebody and folio.pfn not in this.migrating:
+        if flags & PG_locked and folio.lock_owner is not world.somebody and folio.pfn not in migrating:
             this.machine.report("LOCKDEP", f"{folio.label} is still locked at the end")
 
 
@@ -162,7 +169,7 @@ def conservation(this: System, mapped: dict[int, int]) -> None:
     if this.swap:
         _swap_slots(this)
     isolated = this.node_stat.get("nr_isolated_anon", 0)
-    migrating = sum(1 << this.mem_map[pfn].folio.order for pfn in this.migrating)
+    migrating = sum(1 << this.mem_map[pfn].folio.order for pfn in this.migrations._under_way)
     if isolated != migrating:
         report("CONSERVATION", f"NR_ISOLATED_ANON is {isolated} at the end, {migrating} pages are being migrated")
     live = [f for f in this.folios if not f.freed_by]
@@ -185,7 +192,7 @@ def _mlocks(this: System, live: list[Folio]) -> None:
     mlocked = [f for f in live if f._flags & PG_mlocked]
     if not mlocked:
         return
-    waiting = {folio.pfn for batch in this.mlock_fbatch for folio, _ in batch}
+    waiting = {folio.pfn for cpu in this.per_cpu for folio, _ in cpu._mlock_fbatch}
     locked = {pfn for mm in this.mms for pfn in _frames_of_locked(this, mm)}
     for folio in mlocked:
         if folio.pfn not in waiting and not any(page.pfn in locked for page in folio.pages):
@@ -269,21 +276,22 @@ def _orphan(this: System, mm: MmStruct, pte: pte_t) -> None:
     if not is_migration_entry(pte):
         return
     folio = this.mem_map[swp_entry_pfn(pte)].folio
-    if folio.pfn not in this.migrating:
+    if folio.pfn not in this.migrations._under_way:
         this.machine.report("CONSERVATION", f"{mm.name} has a migration entry for {folio.label}, which nobody migrates any more")
 
 
 def _swap_slots(this: System) -> None:
-    entries = dict.fromkeys(this.swap, 0)
+    used = slots_in_use(this)
+    entries = dict.fromkeys(used, 0)
     for mm in this.mms:
         for table in tables_of(this, mm):
             for pte in table._entries:
                 if pte and not pte & 0x101 and not non_swap_entry(pte):
                     offset = pte_to_swp_offset(pte)
                     entries[offset] = entries.get(offset, 0) + 1
-    for offset, slot in this.swap.items():
-        if slot.count != entries[offset]:
-            text = f"swap slot {offset} has count {slot.count}, {entries[offset]} swap entries refer to it"
+    for offset, slot in used.items():
+        if slot._count != entries[offset]:
+            text = f"swap slot {offset} has count {slot._count}, {entries[offset]} swap entries refer to it"
             this.machine.report("CONSERVATION", text)
 
 
@@ -357,11 +365,11 @@ def _nonpresent(this: System, pte: pte_t) -> int | str:
 
 def _swapped(this: System, offset: int) -> int | str:
     slot = this.swap.get(offset)
-    if slot is None:
+    if slot is None or not _is_used(slot):
         return f"refers to swap slot {offset}, which is free"
-    if slot.folio is None:
-        return slot.contents
-    page = slot.folio.pages[offset - slot.folio._swap]
+    if slot._cached is None:
+        return slot._contents
+    page = slot._cached.pages[offset - slot._cached._swap]
     return f"leads to {page.name}, which {page.freed_by} freed" if page.freed_by else page._contents
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from kmm.scenario.families import Family, hypothesis_family, systems_family
 from kmm.scenario.model import Geometry
+from kmm.scenario.small_concurrent import concurrent_families
 from kmm.scenario.small_scope import full_families, quick_families
 from kmm.scenario.small_systems import system_families
 
@@ -21,4 +22,11 @@ def generated(scope: str, seed: int) -> list[Family]:
     :param seed: of what is sampled
     """
     small = full_families(seed) if scope == "full" else quick_families(seed)
-    return [*small, *system_families(), hypothesis_family(Geometry(), _SAMPLES[scope], seed), systems_family(_SYSTEMS[scope], seed)]
+    beside = concurrent_families(scope)
+    return [
+        *small,
+        *system_families(),
+        *beside,
+        hypothesis_family(Geometry(), _SAMPLES[scope], seed),
+        systems_family(_SYSTEMS[scope], seed),
+    ]

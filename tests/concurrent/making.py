@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from kmm.judge.outcomes import Outcomes
-from kmm.judge.search import EXHAUSTIVE, Search
 from kmm.mm.variant import Variant
 from kmm.scenario.model import Config, Driver, DriverKind, Geometry, Scenario, Tunables, Vma
+from kmm.scenario.search import EXHAUSTIVE, Search
 from kmm.scenario.spec import parse_actor
 from refactors import v12
 

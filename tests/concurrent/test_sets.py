@@ -15,7 +15,6 @@ from kmm.judge.filed import with_file
 from kmm.judge.pair import judge_pair
 from kmm.judge.pool import STALL_S
 from kmm.judge.replay import replay
-from kmm.judge.search import EXHAUSTIVE, Search
 from kmm.judge.sets import DIFFERENT, EQUAL, REFINES, UNDETERMINED, judge_sets
 from kmm.judge.variants import LoadedVariant, load_variant
 from kmm.judge.verdict import Relation
@@ -28,6 +27,7 @@ from kmm.mm.khugepaged.types import CollapseControl, ScanResult
 from kmm.mm.mm_types import MmStruct
 from kmm.mm.system import Sysctl
 from kmm.mm.variant import Variant
+from kmm.scenario.search import EXHAUSTIVE, Search
 from refactors import reviewed, v12
 from tests.concurrent.making import beside
 from tests.judging import REVIEWED, V12
@@ -131,7 +131,7 @@ def test_the_explanation_has_a_column_for_each_task(tmp_path: Path) -> None:
 
 def test_a_refinement_has_an_example_too(tmp_path: Path) -> None:
     baseline, candidate = (attrs.evolve(V12, variant=looking(n)) for n in (2, 1))
-    example = counterexample(Contest(baseline, candidate, ()), SYSFS, STALL_S, refines=True)
+    example = counterexample(Contest(baseline, candidate, ()), SYSFS, EXHAUSTIVE, STALL_S, refines=True)
     assert example.schedule is not None
     assert example.schedule.side == "baseline"
 

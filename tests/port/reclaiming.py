@@ -15,7 +15,7 @@ from kmm.mm.swap import lru_add_drain_all
 from kmm.mm.system import SwapSlot
 from kmm.scenario.build import World
 from kmm.scenario.model import Driver, DriverKind, Scenario, Vma
-from kmm.scenario.quiescence import check_quiescence, table_of
+from kmm.scenario.quiescence import check_quiescence, slots_in_use, table_of
 from kmm.scenario.step import Step
 from tests.helpers import make
 
@@ -67,7 +67,7 @@ def bits(world: World, index: int, ident: int = 1) -> set[str]:
 
 def slot_of(world: World, index: int, ident: int = 1) -> SwapSlot:
     """The swap slot that an entry refers to."""
-    return world.system.swap[pte_to_swp_offset(ptes(world, ident)[index])]
+    return slots_in_use(world.system)[pte_to_swp_offset(ptes(world, ident)[index])]
 
 
 def split(folio: Folio) -> str:
@@ -83,6 +83,12 @@ def split(folio: Folio) -> str:
 def drain() -> None:
     """Nothing is in a batch any more."""
     lru_add_drain_all()
+
+
+def enqueue(world: World, folio: Folio) -> None:
+    """It is in the deferred-split queue."""
+    queue = world.system.deferred_split
+    queue._split_queue, folio._deferred_list = (*queue._split_queue, folio), True
 
 
 def address(world: World, index: int) -> int:

@@ -77,7 +77,7 @@ def test_state_after_a_smaller_order(flags: tuple[str, ...]) -> None:
     assert [page._flags & 1 for page in folio.pages] == [1] * 4, "PageAnonExclusive"
     assert folio._flags & PG_lru
     assert (r.world.mm._rss_stat, r.world.mm._pgtables_bytes) == ([4, 0], 4096)
-    assert r.world.system.deferred_split == [], "not queued at collapse"
+    assert list(r.world.system.deferred_split._split_queue) == [], "not queued at collapse"
     for pte in table(r.world)._entries[:4]:
         assert (pte_present(pte), pte_young(pte), pte_dirty(pte)) == (True, True, True), "dirty even in a read-only VMA"
         assert (pte_write(pte), pte_uffd_wp(pte)) == ("write" in flags, False)

@@ -198,7 +198,7 @@ def test_leftovers_of_a_refused_attempt(k: int) -> None:
     """After k small pages were isolated and released, the k mod 31 lowest stay in the batch."""
     r = go(make("a" * 64, orders=(6,), none=0, events=(Event(op="pin", before="mmap_write_lock", page=k),)))
     assert statuses(r, "mm_collapse_huge_page_isolate") == [S.SCAN_PAGE_COUNT]
-    batch = [folio.label for cpu in r.world.system.lru_add for folio in cpu]
+    batch = [folio.label for cpu in r.world.system.per_cpu for folio in cpu._lru_add]
     assert sorted(batch) == sorted(f"page {i}" for i in range(k % 31))
 
 

@@ -125,16 +125,16 @@ def test_mlocked_pages_become_an_mlocked_folio(variant: Variant) -> None:
     assert (label, order) == ("new@1:0", 3)
     assert flags & (PG_mlocked | PG_unevictable | PG_lru) == PG_mlocked | PG_unevictable | PG_lru
     assert r.world.system.node_stat["nr_mlock"] == 8, "as many pages as before"
-    assert r.world.system.mlock_fbatch == ([], []), "a large folio carries out the batch"
+    assert [cpu._mlock_fbatch for cpu in r.world.system.per_cpu] == [(), ()], "a large folio carries out the batch"
 
 
 def test_the_sources_of_a_locked_vma_stay_in_the_lru_batch(variant: Variant) -> None:
     r = clean(make("llllllll", direct(3), flags=LOCKED), variant)
-    batch = r.world.system.lru_add[0]
+    batch = list(r.world.system.per_cpu[0]._lru_add)
     assert sorted(folio.label for folio in batch) == [f"page {i}" for i in range(8)]
     assert {(folio._refcount, folio._mapcount, folio._flags & PG_mlocked, folio.freed_by) for folio in batch} == {(1, 0, 0, "")}
     unlocked = clean(make("aaaaaaaa", direct(3)), variant)
-    assert unlocked.world.system.lru_add[0] == [], "without mlock the new folio drains it"
+    assert list(unlocked.world.system.per_cpu[0]._lru_add) == [], "without mlock the new folio drains it"
 
 
 def test_what_mlock_counts(variant: Variant) -> None:
@@ -228,7 +228,7 @@ def test_the_page_comes_back_into_the_batch_of_the_cpu_that_migrated_it(variant:
     """lru_add_drain is for this CPU only: khugepaged, on another, finds one reference too many."""
     r = clean(make("aaaaaaaM", direct(3)), variant)
     assert r.result == "SCAN_PAGE_COUNT"
-    assert [folio.label for folio in r.world.system.lru_add[1]] == ["page 7"]
+    assert [folio.label for folio in list(r.world.system.per_cpu[1]._lru_add)] == ["page 7"]
     assert clean(make("aaaaaaaM", direct(3), lru_batch=1), variant).result == "SCAN_SUCCEED", "a batch of one is no batch"
 
 

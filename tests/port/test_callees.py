@@ -47,6 +47,7 @@ from kmm.mm.swap import folio_isolate_lru, folio_putback_lru, lru_add_drain, lru
 from kmm.mm.swapfile import free_swap_cache
 from kmm.scenario.build import World
 from kmm.scenario.model import Config
+from kmm.scenario.quiescence import slots_in_use
 from tests.helpers import folio_of, make, running, table
 
 
@@ -198,7 +199,7 @@ def test_map_anon_folio_pmd_nopf(flags: tuple[str, ...], underused: bool) -> Non
         assert folio._flags & PG_lru
         assert world.mm._rss_stat == anon, "the caller's"
         assert this.vm_events == {}
-        assert this.deferred_split == ([folio] if underused else [])
+        assert list(this.deferred_split._split_queue) == ([folio] if underused else [])
         assert (this.node_stat["nr_anon_mapped"], this.node_stat["nr_anon_thps"], this.mthp_stats) == (8, 1, {(3, "nr_anon"): 1})
 
 
@@ -208,11 +209,11 @@ def test_deferred_split(order: int, queued: bool) -> None:
         folio = new_folio("folio", order, 0)
         deferred_split_folio(folio, partially_mapped=True)
         deferred_split_folio(folio, partially_mapped=True)
-        assert world.system.deferred_split == [folio] * queued
+        assert list(world.system.deferred_split._split_queue) == [folio] * queued
         expected = {(2, "split_deferred"): 1, (2, "nr_anon_partially_mapped"): 1} if queued else {}
         assert world.system.mthp_stats == expected
         folio_put(folio)
-        assert world.system.deferred_split == []
+        assert list(world.system.deferred_split._split_queue) == []
         assert world.system.mthp_stats.get((2, "nr_anon_partially_mapped"), 0) == 0
 
 
@@ -221,7 +222,7 @@ def test_deferred_split_of_the_swap_cache_and_at_pmd_order() -> None:
         cached = new_folio("cached", 2, 0)
         cached._flags |= PG_swapcache
         deferred_split_folio(cached, partially_mapped=True)
-        assert world.system.deferred_split == []
+        assert list(world.system.deferred_split._split_queue) == []
         deferred_split_folio(new_folio("huge", 3, 0), partially_mapped=True)
         assert world.system.vm_events == {"thp_deferred_split_page": 1}
 
@@ -259,7 +260,7 @@ def test_remove_rmap() -> None:
         folio_remove_rmap_ptes(folio, folio.pages[1], 2, world.vma)
         assert ([page._mapcount for page in folio.pages], folio._mapcount, folio._refcount) == ([1, 0, 0, 1], 2, 4)
         assert (world.system.node_stat["nr_anon_mapped"], world.mm._rss_stat) == (3, anon)
-        assert world.system.deferred_split == [folio]
+        assert list(world.system.deferred_split._split_queue) == [folio]
         small = folio_of(world, 4)
         folio_remove_rmap_ptes(small, small.pages[0], 1, world.vma)
         assert (small._mapcount, world.system.node_stat["nr_anon_mapped"]) == (0, 2)
@@ -274,7 +275,7 @@ def test_mapped_shared() -> None:
 
 def test_lru_batch() -> None:
     with running(make("." * 8, lru_batch=3)) as world:
-        batch = world.system.lru_add[0]
+        batch = list(world.system.per_cpu[0]._lru_add)
         folios = [new_folio(f"f{i}", 0, 0) for i in range(3)]
         swap.folio_add_lru(folios[0])
         swap.folio_add_lru(folios[1])
@@ -298,12 +299,12 @@ def test_a_folio_whose_last_reference_is_the_batch_s_is_freed_by_the_drain() -> 
         swap.folio_add_lru(folio)
         folio_put(folio)
         assert folio._refcount == 1
-        world.system.lru_add[1].append(new_folio("other", 0, 0))
+        world.system.per_cpu[1]._lru_add = (new_folio("other", 0, 0),)
         lru_add_drain()
         assert folio.freed_by
-        assert len(world.system.lru_add[1]) == 1, "this CPU only"
+        assert len(world.system.per_cpu[1]._lru_add) == 1, "this CPU only"
         lru_add_drain_all()
-        assert world.system.lru_add == ([], [])
+        assert [cpu._lru_add for cpu in world.system.per_cpu] == [(), ()]
 
 
 def test_isolate_and_put_back() -> None:
@@ -313,7 +314,7 @@ def test_isolate_and_put_back() -> None:
         assert (folio._refcount, folio._flags & PG_lru) == (2, 0)
         assert not folio_isolate_lru(folio)
         folio_putback_lru(folio)
-        assert (folio._refcount, world.system.lru_add[0]) == (2, [folio])
+        assert (folio._refcount, list(world.system.per_cpu[0]._lru_add)) == (2, [folio])
 
 
 def test_free_swap_cache() -> None:
@@ -328,7 +329,7 @@ def test_free_swap_cache() -> None:
         locked._flags &= ~1
         free_swap_cache(locked)
         assert not locked._flags & PG_swapcache
-        assert sorted(world.system.swap) == [1]
+        assert sorted(slots_in_use(world.system)) == [1]
 
 
 def test_set_ptes() -> None:

@@ -47,11 +47,12 @@ TO_ISOLATE = [
 ]
 COPY_ONE = ["spin_lock pte_lock", "spin_unlock pte_lock"]
 INSTALL = ["spin_lock pmd_lock", "spin_unlock pmd_lock"]
+INSTALL_HUGE = ["spin_lock pmd_lock", "spin_lock split_queue_lock", "spin_unlock split_queue_lock", "spin_unlock pmd_lock"]
 
 
 @BOTH
 def test_locks_of_a_pmd_order_success(variant: Variant) -> None:
-    expected = [*TO_ISOLATE, "up_write anon_vma", *COPY_ONE * 8, *INSTALL, "up_write mmap_lock"]
+    expected = [*TO_ISOLATE, "up_write anon_vma", *COPY_ONE * 8, *INSTALL_HUGE, "up_write mmap_lock"]
     assert locks(make("aaaaaaaa", direct(3)), variant) == ["down_read mmap_lock", *expected]
     assert locks(make("aaaaaaaa", direct(3, mmap_locked=False)), variant) == expected[1:]
 

@@ -9,6 +9,7 @@ from kmm.mm.ksm import ksm_might_unmap_zero_page
 from kmm.mm.pte import pte_mkdirty
 from kmm.scenario.build import World
 from kmm.scenario.model import Failure
+from kmm.scenario.quiescence import slots_in_use
 from kmm.scenario.run import run
 from refactors import v12
 from tests.helpers import MADVISE, direct, folio_of, go, is_huge, make, mapped, reports, running, table, traces
@@ -99,7 +100,7 @@ def test_a_zero_page_of_ksm_is_counted_out() -> None:
 def test_a_new_huge_folio_is_queued_whole() -> None:
     r = go(make("3" * 8 + "a" * 8, direct(4)))
     assert is_huge(r)
-    assert [f.label for f in r.world.system.deferred_split] == [HUGE], "the source is gone"
+    assert [f.label for f in r.world.system.deferred_split._split_queue] == [HUGE], "the source is gone"
 
 
 def test_mappings_of_others_keep_a_source() -> None:
@@ -133,7 +134,7 @@ def test_partially_mapped_source() -> None:
     source = next(f for f in r.world.system.folios if f.label == "page 0")
     assert reports(r) == []
     assert source._flags & PG_partially_mapped
-    assert source in r.world.system.deferred_split
+    assert source in r.world.system.deferred_split._split_queue
     stats = r.world.system.mthp_stats
     assert (stats[2, "split_deferred"], stats[2, "nr_anon_partially_mapped"]) == (1, 1)
     assert "thp_deferred_split_page" not in r.world.system.vm_events, "counted at PMD order only"
@@ -141,21 +142,21 @@ def test_partially_mapped_source() -> None:
 
 def test_swap_cache_of_a_source_is_freed() -> None:
     r = go(make("hhhhhhhh", direct(3)))
-    assert r.world.system.swap == {}
+    assert slots_in_use(r.world.system) == {}
     assert [f.label for f in r.world.system.folios if not f.freed_by] == [HUGE]
 
 
 def test_a_shared_swap_slot_survives() -> None:
     r = go(make("yaaaaaaa", MADVISE))
     assert is_huge(r)
-    assert {offset: slot.count for offset, slot in r.world.system.swap.items()} == {1: 1}
+    assert {offset: slot._count for offset, slot in slots_in_use(r.world.system).items()} == {1: 1}
     assert reports(r) == []
 
 
 def test_small_sources_are_freed_when_the_new_folio_drains_the_batch() -> None:
     r = go(make("aaaaaaaa", direct(3)))
     assert all(f.freed_by for f in r.world.system.folios if f.label != HUGE)
-    assert all(batch == [] for batch in r.world.system.lru_add)
+    assert all(cpu._lru_add == () for cpu in r.world.system.per_cpu)
     assert r.world.system.mms[0].memcg._usage == 8
 
 

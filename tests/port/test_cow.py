@@ -10,6 +10,7 @@ from kmm.mm.folio import PG_dirty, PG_mlocked, PG_swapcache
 from kmm.mm.mm_types import AnonVma
 from kmm.scenario.alphabet import ALPHABET
 from kmm.scenario.model import Failure
+from kmm.scenario.quiescence import slots_in_use
 from tests.port.faulting import NR, address, bits, checks, events, exclusive, folio, load, memory, process, pte, rss, store, stores, usage
 
 REST = "." * (NR - 1)
@@ -81,12 +82,12 @@ def test_the_batch_of_this_cpu_is_drained(cpu: int, copied: bool) -> None:
     """That of another CPU stays, and its reference counts."""
     letter = attrs.evolve(ALPHABET["b"], write=False, exclusive=False)
     with process(memory("A" + REST, A=letter)) as world:
-        before, batches = folio(world, 0), world.system.lru_add
-        assert batches[1] == [before]
-        batches[1].clear()
-        batches[cpu].append(before)
+        before, cpus = folio(world, 0), world.system.per_cpu
+        assert cpus[1]._lru_add == (before,)
+        cpus[1]._lru_add = ()
+        cpus[cpu]._lru_add = (before,)
         assert (store(world, 0, 77), folio(world, 0) is not before) == ("", copied)
-        assert before not in batches[1]
+        assert before not in cpus[1]._lru_add
 
 
 def test_a_page_in_the_swap_cache_leaves_it() -> None:
@@ -94,7 +95,7 @@ def test_a_page_in_the_swap_cache_leaves_it() -> None:
     with process(memory("A" + REST, A=letter)) as world:
         before = folio(world, 0)
         assert (before._refcount, store(world, 0, 77), folio(world, 0)) == (2, "", before)
-        assert (before._refcount, before._flags & (PG_swapcache | PG_dirty), world.system.swap) == (1, PG_dirty, {})
+        assert (before._refcount, before._flags & (PG_swapcache | PG_dirty), slots_in_use(world.system)) == (1, PG_dirty, {})
 
 
 def test_a_slot_that_somebody_else_needs_keeps_the_page_in_the_swap_cache() -> None:
@@ -104,7 +105,7 @@ def test_a_slot_that_somebody_else_needs_keeps_the_page_in_the_swap_cache() -> N
         assert load(world, 0) == ""
         before = folio(world, 0)
         assert (store(world, 0, 77), folio(world, 0) is before, before._refcount) == ("", False, 1)
-        assert (load(world, 0, sibling), folio(world, 0, sibling), world.system.swap[1].count) == ("", before, 0)
+        assert (load(world, 0, sibling), folio(world, 0, sibling), slots_in_use(world.system)[1]._count) == ("", before, 0)
 
 
 def test_the_copy_gives_up_the_slot_that_only_the_old_page_needed() -> None:
@@ -112,7 +113,7 @@ def test_the_copy_gives_up_the_slot_that_only_the_old_page_needed() -> None:
     letter = attrs.evolve(ALPHABET["h"], exclusive=False, pins=1)
     with process(memory("A" + REST, A=letter)) as world:
         before = folio(world, 0)
-        assert (store(world, 0, 77), world.system.swap, before._refcount, before._flags & PG_swapcache) == ("", {}, 1, 0)
+        assert (store(world, 0, 77), slots_in_use(world.system), before._refcount, before._flags & PG_swapcache) == ("", {}, 1, 0)
 
 
 def test_a_merged_page_is_copied_by_each() -> None:
@@ -158,9 +159,9 @@ def test_a_page_of_a_large_folio_that_is_shared_is_copied_alone() -> None:
         assert store(world, 2, 77) == ""
         assert [folio(world, page) is before for page in range(4)] == [True, True, False, True]
         assert (before._mapcount, before._refcount, [page._mapcount for page in before.pages]) == (7, 7, [2, 2, 1, 2])
-        assert (before in world.system.deferred_split, rss(world), folio(world, 2).order) == (False, (4, 0), 0)
+        assert (before in world.system.deferred_split._split_queue, rss(world), folio(world, 2).order) == (False, (4, 0), 0)
         assert (store(world, 2, 78, sibling), folio(world, 2, sibling) is before) == ("", False)
-        assert (before in world.system.deferred_split, before._mapcount) == (True, 6)
+        assert (before in world.system.deferred_split._split_queue, before._mapcount) == (True, 6)
 
 
 def test_a_large_folio_of_one_process_is_used_page_by_page() -> None:
@@ -175,7 +176,7 @@ def test_a_large_folio_that_somebody_else_has_too_is_copied() -> None:
     letter = attrs.evolve(NOT_OURS, pins=1)
     with process(memory("AAAA" + REST[3:], A=letter)) as world:
         before = folio(world, 0)
-        assert (store(world, 2, 77), folio(world, 2) is before, before in world.system.deferred_split) == ("", False, True)
+        assert (store(world, 2, 77), folio(world, 2) is before, before in world.system.deferred_split._split_queue) == ("", False, True)
 
 
 def test_the_last_page_of_a_large_folio_is_given_up() -> None:
@@ -183,10 +184,10 @@ def test_the_last_page_of_a_large_folio_is_given_up() -> None:
     with process(memory("AA.." + REST[3:], A=NOT_OURS)) as world:
         before = folio(world, 0)
         before._refcount += 1
-        world.system.pins[before.pfn] = 1
+        before._pincount = 1
         assert (store(world, 0, 77), before._mapcount) == ("", 1)
         before._refcount -= 1
-        del world.system.pins[before.pfn]
+        before._pincount = 0
         assert (store(world, 1, 78), folio(world, 1) is before, before.freed_by) == ("", False, "folio_put")
 
 
@@ -196,9 +197,9 @@ def test_a_large_folio_leaves_the_swap_cache_for_a_write() -> None:
 
     with process(memory("AAAA" + REST[3:], A=NOT_OURS)) as world:
         before = folio(world, 0)
-        world.system.swap.update({64 + n: SwapSlot(0, None, -1) for n in range(4)})
+        world.system.swap.update({n: SwapSlot(n, 0, None, -1) for n in range(64, 68)})
         add_to_swap_cache(before, 64)
-        assert (store(world, 2, 77), folio(world, 2), world.system.swap, before._refcount) == ("", before, {}, 4)
+        assert (store(world, 2, 77), folio(world, 2), slots_in_use(world.system), before._refcount) == ("", before, {}, 4)
 
 
 def test_in_a_locked_vma_the_copy_is_mlocked_and_the_old_page_no_more() -> None:
@@ -206,7 +207,7 @@ def test_in_a_locked_vma_the_copy_is_mlocked_and_the_old_page_no_more() -> None:
     with process(memory("A" + REST, flags=("locked", "read", "write"), A=letter)) as world:
         before = folio(world, 0)
         assert (store(world, 0, 77), bool(folio(world, 0)._flags & PG_mlocked)) == ("", True)
-        assert [kind for each, kind in world.system.mlock_fbatch[1] if each is before] == ["munlock"]
+        assert [kind for each, kind in list(world.system.per_cpu[1]._mlock_fbatch) if each is before] == ["munlock"]
 
 
 def test_a_copy_is_not_made_of_what_has_changed_meanwhile() -> None:

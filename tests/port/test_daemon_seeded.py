@@ -124,8 +124,8 @@ BUGS: Final[list[tuple[Callable[..., object], str, str, Callable[[], None]]]] = 
     (exit_, "mmap_write_lock(mm)", "return", test_daemon_list.test_exit_of_the_address_space_under_scan_leaves_the_slot_to_khugepaged),
     (
         enter.mm_slot_insert,
-        "machine.write(scan, KhugepagedScan.mm_head, (*head, mm_slot), PLAIN)",
-        "machine.write(scan, KhugepagedScan.mm_head, (mm_slot, *head), PLAIN)",
+        "machine.write(scan, KhugepagedScan.mm_head, (*head, mm_slot), ONCE)",
+        "machine.write(scan, KhugepagedScan.mm_head, (mm_slot, *head), ONCE)",
         test_daemon.test_an_address_space_that_comes_during_a_full_scan_is_its_last,
     ),
     (
@@ -135,11 +135,11 @@ BUGS: Final[list[tuple[Callable[..., object], str, str, Callable[[], None]]]] = 
         test_daemon.test_khugepaged_ends_with_the_last_size_and_starts_over_the_list,
     ),
     (ends, "collect_mm_slot(mm_slot)", "pass", test_daemon.test_the_end_frees_what_exited_under_scan),
-    (ends, 'machine.write(thread, KhugepagedThread.waits, "", PLAIN)', "pass", test_daemon.test_a_sleep_does_not_outlive_the_thread),
+    (ends, 'machine.write(thread, KhugepagedThread.waits, "", ONCE)', "pass", test_daemon.test_a_sleep_does_not_outlive_the_thread),
     (
         wakes,
-        "if thread.waits == TIMEOUT and not (woken and khugepaged_should_wakeup()):",
-        "if thread.waits == TIMEOUT and not woken:",
+        "if waits == TIMEOUT and not (woken and khugepaged_should_wakeup()):",
+        "if waits == TIMEOUT and not woken:",
         test_daemon.test_who_comes_does_not_end_the_sleep_between_two_passes,
     ),
     (khugepaged_sleep_changed, "wake_up_khugepaged()", "pass", test_daemon.test_a_new_sleep_wakes_khugepaged),
@@ -149,7 +149,7 @@ BUGS: Final[list[tuple[Callable[..., object], str, str, Callable[[], None]]]] = 
         "pass",
         test_daemon.test_the_first_failed_allocation_is_slept_over_the_second_ends_the_pass,
     ),
-    (start_stop_khugepaged, "if not thread.scanning:", "if True:", test_daemon.test_inside_a_pass_khugepaged_ends_when_it_comes_to_look),
+    (start_stop_khugepaged, "if _becomes_thread():", "if True:", test_daemon.test_inside_a_pass_khugepaged_ends_when_it_comes_to_look),
 ]
 
 

@@ -127,7 +127,7 @@ def test_a_write_maps_a_new_page() -> None:
         new = folio(world, 5)
         assert new._flags & (PG_uptodate | PG_swapbacked | PG_lru) == PG_uptodate | PG_swapbacked
         assert (new._refcount, new._mapcount, new.order, new.pages[0]._contents) == (2, 1, 0, 77)
-        assert world.system.lru_add[1] == [new]
+        assert list(world.system.per_cpu[1]._lru_add) == [new]
         assert (exclusive(world, 5), rss(world), usage(world), new._index) == (True, (1, 0), 1, 5)
         assert new._mapping is world.vma._anon_vma is not None
 
@@ -228,7 +228,7 @@ def test_a_migrating_page_is_waited_for(write: bool) -> None:
     with process(memory("M" + HOLES[1:])) as world:
         assert (store(world, 0, 7) if write else load(world, 0)) == ""
         assert bits(world, 0)[:2] == "py"
-        assert (world.system.migrating, world.system.node_stat["nr_isolated_anon"], exclusive(world, 0)) == ({}, 0, True)
+        assert (world.system.migrations._under_way, world.system.node_stat["nr_isolated_anon"], exclusive(world, 0)) == ({}, 0, True)
 
 
 def test_a_fault_that_was_not_needed_leaves_the_entry_alone() -> None:

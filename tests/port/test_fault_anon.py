@@ -42,7 +42,7 @@ def test_a_large_folio_lies_where_it_is_aligned(page: int, first: int) -> None:
         assert {bits(world, n) for n in range(first, first + 4)} == {"pydw--"}
         assert all(exclusive(world, n) for n in range(first, first + 4))
         assert stats(world, 2, "anon_fault_alloc", "anon_fault_fallback", "nr_anon") == [1, 0, 1]
-        assert (rss(world), usage(world), world.system.lru_add[1]) == ((4, 0), 4, [])
+        assert (rss(world), usage(world), list(world.system.per_cpu[1]._lru_add)) == ((4, 0), 4, [])
 
 
 def test_the_highest_order_that_fits_is_taken() -> None:

@@ -12,7 +12,7 @@ from kmm.mm.swapfile import add_to_swap_cache
 from kmm.mm.system import SwapSlot
 from kmm.scenario.build import World
 from kmm.scenario.model import Failure, Vma
-from kmm.scenario.quiescence import pmd_of
+from kmm.scenario.quiescence import pmd_of, slots_in_use
 from tests.port.faulting import (
     NR,
     address,
@@ -87,7 +87,7 @@ def test_a_write_maps_a_huge_page() -> None:
         assert (pmd_bits(world), deposited(world), tables(world), rss(world), usage(world)) == ("pydw-", 1, 1, (NR, 0), NR)
         assert (events(world, *RESULTS), stats(world, 4, *STATS)) == ([1, 0, 0], [1, 0, 0])
         assert (world.mm.memcg.events["thp_fault_alloc"], world.system.node_stat["nr_anon_thps"]) == (1, 1)
-        assert (world.system.lru_add[1], new in world.system.deferred_split) == ([], True)
+        assert (list(world.system.per_cpu[1]._lru_add), new in world.system.deferred_split._split_queue) == ([], True)
 
 
 def test_what_was_written_is_read_through_the_huge_entry() -> None:
@@ -176,7 +176,7 @@ def test_a_huge_page_that_somebody_else_has_is_split_and_one_page_copied() -> No
         assert stores(world, range(NR)) == [""] * NR
         shared = protect(world)
         shared._refcount += 1
-        world.system.pins[shared.pfn] = 1
+        shared._pincount = 1
         assert (store(world, 6, 78), events(world, "thp_split_pmd")) == ("", [1])
         assert [folio(world, page) is shared for page in range(NR)] == [page != 6 for page in range(NR)]
         assert [exclusive(world, page) for page in range(NR)] == [page == 6 for page in range(NR)]
@@ -189,10 +189,10 @@ def test_the_swap_cache_gives_up_a_huge_page_for_a_write() -> None:
         assert store(world, 5, 77) == ""
         new = protect(world)
         for slot in range(64, 64 + NR):
-            world.system.swap[slot] = SwapSlot(0, None, -1)
+            world.system.swap[slot] = SwapSlot(slot, 0, None, -1)
         add_to_swap_cache(new, 64)
         assert at_rest(world)
-        assert (store(world, 6, 78), huge_folio(world), world.system.swap, new._refcount) == ("", new, {}, 1)
+        assert (store(world, 6, 78), huge_folio(world), slots_in_use(world.system), new._refcount) == ("", new, {}, 1)
 
 
 def test_a_huge_page_that_is_locked_for_good_is_waited_for() -> None:
@@ -223,8 +223,12 @@ def test_a_huge_page_that_migrates_is_waited_for(write: bool) -> None:
     with process(memory(pmd="migration", pages="." * NR)) as world:
         assert (store(world, 5, 77) if write else load(world, 5)) == ""
         assert (is_huge(world), pmd_bits(world)) == (True, "pydw-" if write else "py---")
-        assert (world.system.migrating, world.system.node_stat["nr_isolated_anon"]) == ({}, 0)
-        assert (rss(world), deposited(world), huge_folio(world)._refcount) == ((NR, 0), 1, 1 + (world.system.lru_add[1] != []))
+        assert (world.system.migrations._under_way, world.system.node_stat["nr_isolated_anon"]) == ({}, 0)
+        assert (rss(world), deposited(world), huge_folio(world)._refcount) == (
+            (NR, 0),
+            1,
+            1 + (list(world.system.per_cpu[1]._lru_add) != []),
+        )
 
 
 def test_a_read_sets_nothing_that_the_hardware_sets() -> None:

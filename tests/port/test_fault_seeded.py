@@ -124,7 +124,7 @@ MISTAKES: Final = {
     "a shared slot counts as exclusive": Mistake(
         "swap_fault.pte_swp_exclusive", lambda _: True, memory("A" + REST, A=SHARED_SLOT), every, "TRANSPARENCY"
     ),
-    "the page of a shared slot gets no reference": Mistake("swap_fault.folio_get", nothing, memory("v" + REST), write, "REFCOUNT"),
+    "the page of a shared slot gets no reference": Mistake("swapfile.folio_get", nothing, memory("v" + REST), write, "REFCOUNT"),
     "a page is not read": Mistake("swap_fault._swap_read_folio", nothing, memory("w" + REST), read_and_write, "TRANSPARENCY"),
     "a page that comes back stays locked": Mistake("swap_fault.folio_unlock", nothing, memory("w" + REST), write, "LOCKDEP"),
     "a migrated page stays isolated": Mistake("migration_wait.node_stat_mod_folio", nothing, memory("M" + REST), write, "CONSERVATION"),

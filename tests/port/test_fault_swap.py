@@ -16,6 +16,7 @@ from kmm.mm.vmscan import swap_out_folio
 from kmm.scenario.alphabet import ALPHABET
 from kmm.scenario.build import World
 from kmm.scenario.model import Failure
+from kmm.scenario.quiescence import slots_in_use
 from tests.port.faulting import NR, at_rest, bits, events, exclusive, folio, load, memory, process, pte, rss, stats, store, stores, usage
 
 REST = "." * (NR - 1)
@@ -29,7 +30,7 @@ def test_a_page_comes_back(write: bool, expected: str) -> None:
         assert (rss(world), usage(world)) == ((0, 1), 0)
         assert (store(world, 0, 77) if write else load(world, 0)) == ""
         assert (bits(world, 0), exclusive(world, 0), rss(world), usage(world)) == (expected, True, (1, 0), 1)
-        assert (world.system.swap, events(world, "pswpin", "swpin_zero")) == ({}, [1, 0])
+        assert (slots_in_use(world.system), events(world, "pswpin", "swpin_zero")) == ({}, [1, 0])
         assert folio(world, 0)._flags & PG_swapcache == 0
 
 
@@ -41,12 +42,12 @@ def test_a_page_of_a_read_only_vma_comes_back_read_only() -> None:
 def test_a_shared_slot_fills_the_swap_cache() -> None:
     with process(memory("y" + REST)) as world:
         assert load(world, 0) == ""
-        assert (bits(world, 0), exclusive(world, 0), world.system.swap[1].count) == ("py----", False, 1)
-        assert (world.system.swap[1].folio, folio(world, 0)._refcount) == (folio(world, 0), 3)
+        assert (bits(world, 0), exclusive(world, 0), slots_in_use(world.system)[1]._count) == ("py----", False, 1)
+        assert (slots_in_use(world.system)[1]._cached, folio(world, 0)._refcount) == (folio(world, 0), 3)
         sibling = world.system.mms[1]
         assert load(world, 0, sibling) == ""
         assert folio(world, 0, sibling) is folio(world, 0)
-        assert (folio(world, 0)._mapcount, world.system.swap[1].count, events(world, "pswpin")) == (2, 0, [1])
+        assert (folio(world, 0)._mapcount, slots_in_use(world.system)[1]._count, events(world, "pswpin")) == (2, 0, [1])
         assert (rss(world), rss(world, sibling)) == ((1, 0), (1, 0))
 
 
@@ -55,7 +56,7 @@ def test_a_write_to_a_shared_slot_goes_on_as_a_copy() -> None:
         sibling = world.system.mms[1]
         assert store(world, 0, 77) == ""
         assert (bits(world, 0), exclusive(world, 0), folio(world, 0)._flags & PG_swapcache) == ("pydw--", True, 0)
-        assert (world.system.swap[1].count, rss(world), load(world, 0, sibling)) == (1, (1, 0), "")
+        assert (slots_in_use(world.system)[1]._count, rss(world), load(world, 0, sibling)) == (1, (1, 0), "")
         assert folio(world, 0, sibling) is not folio(world, 0)
 
 
@@ -63,22 +64,26 @@ def test_the_last_user_of_a_slot_that_writes_frees_it() -> None:
     """A page in the swap cache that nobody else refers to is used as it is."""
     letter = attrs.evolve(ALPHABET["v"], exclusive=False)
     with process(memory("A" + REST, A=letter)) as world:
-        cached = world.system.swap[1].folio
+        cached = slots_in_use(world.system)[1]._cached
         assert cached is not None
         assert (store(world, 0, 77), folio(world, 0)) == ("", cached)
-        assert (bits(world, 0), exclusive(world, 0), cached._refcount, world.system.swap) == ("pydw--", True, 1, {})
+        assert (bits(world, 0), exclusive(world, 0), cached._refcount, slots_in_use(world.system)) == ("pydw--", True, 1, {})
         assert cached._flags & (PG_swapcache | PG_dirty) == PG_dirty
 
 
 def test_a_read_leaves_the_page_in_the_swap_cache() -> None:
     with process(memory("v" + REST)) as world:
         assert (load(world, 0), bits(world, 0), exclusive(world, 0)) == ("", "py-w--", True)
-        assert (folio(world, 0)._flags & PG_swapcache, world.system.swap[1].count, events(world, "pswpin")) == (PG_swapcache, 0, [0])
+        assert (folio(world, 0)._flags & PG_swapcache, slots_in_use(world.system)[1]._count, events(world, "pswpin")) == (
+            PG_swapcache,
+            0,
+            [0],
+        )
 
 
 def test_a_read_in_a_locked_vma_frees_the_slot() -> None:
     with process(memory("v" + REST, flags=("locked", "read", "write"))) as world:
-        assert (load(world, 0), world.system.swap, folio(world, 0)._flags & PG_swapcache) == ("", {}, 0)
+        assert (load(world, 0), slots_in_use(world.system), folio(world, 0)._flags & PG_swapcache) == ("", {}, 0)
 
 
 def test_the_batch_of_this_cpu_is_no_other_user() -> None:
@@ -88,7 +93,7 @@ def test_the_batch_of_this_cpu_is_no_other_user() -> None:
         one, two = world.system.mms[1:]
         for mm in (one, two):
             assert store(world, 0, 70 + mm.ident, mm) == ""
-        assert (store(world, 0, 77), world.system.swap, exclusive(world, 0)) == ("", {}, True)
+        assert (store(world, 0, 77), slots_in_use(world.system), exclusive(world, 0)) == ("", {}, True)
         assert events(world, "pswpin") == [1]
 
 
@@ -97,13 +102,13 @@ def test_a_fault_that_would_wait_is_tried_again() -> None:
     with process(memory("w" + REST, failures=(Failure(kind="swapin_retry", page=0),))) as world:
         assert load(world, 0) == ""
         taken = [op for op in current.task.lock_ops if op == ("down_read", "mmap_lock")]
-        assert (len(taken), bits(world, 0), events(world, "pswpin"), world.system.swap[1].count) == (2, "py-w--", [1], 0)
+        assert (len(taken), bits(world, 0), events(world, "pswpin"), slots_in_use(world.system)[1]._count) == (2, "py-w--", [1], 0)
         assert folio(world, 0)._mapping is world.vma._anon_vma
 
 
 def test_the_second_time_a_fault_waits_for_the_folio() -> None:
-    with process(memory("v" + REST), expect=("LOCKDEP",)) as world:
-        cached = world.system.swap[1].folio
+    with process(memory("v" + REST), expect=("REFCOUNT", "LOCKDEP")) as world:
+        cached = slots_in_use(world.system)[1]._cached
         assert cached is not None
         cached._flags |= PG_locked
         with pytest.raises(Deadlock, match="waits for the lock of page 0"):
@@ -168,7 +173,7 @@ def test_a_large_folio_comes_back_large(write: bool) -> None:
         back = folio(world, 6)
         assert (back.order, back._refcount, back._mapcount, back._index) == (2, 4, 4, 4)
         assert [each._contents for each in back.pages] == [1004, 1005, 77 if write else 1006, 1007]
-        assert ({exclusive(world, page) for page in range(4, 8)}, rss(world), world.system.swap) == ({True}, (4, 0), {})
+        assert ({exclusive(world, page) for page in range(4, 8)}, rss(world), slots_in_use(world.system)) == ({True}, (4, 0), {})
         assert (stats(world, 2, *SWPIN), events(world, "pswpin")) == ([1, 0, 0], [4])
 
 
@@ -186,7 +191,7 @@ def test_a_large_folio_comes_back_page_by_page(why: str) -> None:
             assert load(world, 5) == ""
             world.system.sysctl._huge_anon_orders_always = 1 << 2
         elif why == "cached":
-            world.system.swap[next(iter(world.system.swap)) + 1].zeromap = True
+            slots_in_use(world.system)[next(iter(slots_in_use(world.system))) + 1]._zeromap = True
         elif why == "armed":
             world.vma._vm_flags |= 1 << 12
         else:
@@ -234,7 +239,7 @@ def test_a_large_folio_in_the_swap_cache_is_mapped_page_by_page_where_an_entry_i
         table = world.system.tables[min(world.system.tables)]
         offset = large._swap
         table._entries[7] = pte_t(0)
-        world.system.swap[offset + 3].count -= 1
+        slots_in_use(world.system)[offset + 3]._count -= 1
         world.mm._rss_stat[1] -= 1
         world.system.shadow[1, 7] = 0
         assert (load(world, 5), load(world, 6), rss(world), large._mapcount) == ("", "", (2, 1), 2)

@@ -8,6 +8,7 @@ import pytest
 from kmm.mm import exit as mm_exit
 from kmm.mm import fork, fork_huge, fork_ptes
 from kmm.scenario.model import Failure, Scenario, Vma
+from kmm.scenario.quiescence import slots_in_use
 from kmm.scenario.run import run
 from kmm.scenario.step import Step
 from refactors import v12
@@ -33,7 +34,7 @@ def test_the_child_has_the_parents_pages_read_only() -> None:
     assert child._pgtables_bytes == 3 * 4096
     table = r.world.system.tables[parent._pmds[0].slot._val >> 12 & 0xFFFFFFFFFF]  # type: ignore[union-attr]
     assert not any(pte & 0x2 for pte in table._entries)
-    assert all(slot.count == 2 for slot in r.world.system.swap.values())
+    assert all(slot._count == 2 for slot in slots_in_use(r.world.system).values())
     assert all(folio._refcount == 2 and not folio.pages[0]._flags & 1 for folio in r.world.system.folios)
 
 
@@ -57,7 +58,7 @@ def test_a_pinned_page_is_copied_at_once(huge: bool) -> None:
     first = (KHUGEPAGED,) if huge else ()
     r = done(system("a" * 8 + "." * 16, *first, Step(op="pin", page=1), FORK, store(1, 1), load(2, 1), load(1, 1)))
     assert set(r.steps) == {"done"}
-    pinned = [folio for folio in r.world.system.folios if r.world.system.pins.get(folio.pfn)]
+    pinned = [folio for folio in r.world.system.folios if folio._pincount]
     assert [folio.pages[1 if huge else 0]._flags & 1 for folio in pinned] == [1]
     assert r.world.system.mms[1]._rss_stat[0] == 8
 
@@ -132,7 +133,7 @@ def test_exit_leaves_nothing(pages: str) -> None:
     assert r.world.mm._vmas == ()
     assert (r.world.mm._rss_stat, r.world.mm._pgtables_bytes) == ([0, 0], 0)
     assert all(folio.freed_by for folio in r.world.system.folios)
-    assert r.world.system.swap == {}
+    assert slots_in_use(r.world.system) == {}
 
 
 PART = system("a" * 24, FORK, store(1, 3), store(2, 4), load(2, 3), load(1, 4))

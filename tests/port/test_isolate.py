@@ -99,7 +99,7 @@ def test_a_refusal_gives_everything_back(row: tuple[str, Scenario, tuple[object,
     r = go(s)
     letters = s.vmas[0].pages
     assert mapped(r) == _unchanged(s)
-    batch = {folio.pfn for cpu in r.world.system.lru_add for folio in cpu}
+    batch = {folio.pfn for cpu in r.world.system.per_cpu for folio in cpu._lru_add}
     for i, c in enumerate(letters):
         if c not in ".zw":
             folio = folio_of(r, i)
@@ -157,7 +157,8 @@ def test_h_a_small_folio_met_twice() -> None:
 
 def test_l_asks_the_secondary_mmu_about_each_address() -> None:
     def young(world: World) -> None:
-        world.mm.secondary_young = frozenset({world.system.base + 6 * 4096})
+        world.mm._secondary_young = frozenset({world.system.base + 6 * 4096})
+        world.mm.has_notifiers = True
 
     assert isolated(go(make("oooooooo", direct(3)), poke=young)) == ("page 7", 0, 1, "SUCCEED", 3)
     assert isolated(go(make("oooooooo", direct(2, 4), orders=(2,)), poke=young)) == ("page 7", 0, 1, "SUCCEED", 2)

@@ -172,7 +172,7 @@ def test_even_then_the_batches_are_drained() -> None:
 
 def waiting(found: Call) -> int:
     """Folios in the LRU-add batches."""
-    return sum(len(batch) for batch in found.world.system.lru_add)
+    return sum(len(cpu._lru_add) for cpu in found.world.system.per_cpu)
 
 
 def test_a_vma_that_may_not_collapse() -> None:

@@ -16,6 +16,7 @@ from kmm.mm.swap import folio_mark_lazyfree, lru_add_drain
 from kmm.mm.vmscan import swap_out_folio
 from kmm.scenario.alphabet import ALPHABET
 from kmm.scenario.build import World
+from kmm.scenario.quiescence import slots_in_use
 from tests.helpers import folio_of, make, running
 from tests.port.reclaiming import address, bits, counters, drain, entries, ptes, ptes_of, said, slot, slot_of, two_ranges
 
@@ -98,7 +99,7 @@ def test_free_gives_swapped_pages_up(letter: str, slots: int) -> None:
         assert advise(world, madvise_free_range, 0, 1) == ""
         assert entries(world)[0] == "."
         assert counters(world.mm) == (7, 0)
-        assert len(world.system.swap) == slots
+        assert len(slots_in_use(world.system)) == slots
         assert all(folio.freed_by for folio in world.system.folios if folio.label == "page 0")
         assert said(world) == []
 
@@ -119,7 +120,7 @@ def test_free_leaves_the_swap_cache() -> None:
         drain()
         assert not folio._flags & (PG_swapcache | PG_swapbacked | PG_dirty)
         assert folio_of(world, 1)._flags & PG_swapcache
-        assert len(world.system.swap) == 1
+        assert len(slots_in_use(world.system)) == 1
         assert said(world) == []
 
 
@@ -323,7 +324,7 @@ def test_the_lazyfree_batch() -> None:
 def test_what_is_not_marked_lazyfree(letter: str) -> None:
     with running(make(f"{letter}aaaaaaa", flags=("locked", "read", "write") if letter == "l" else ("read", "write"))) as world:
         folio_mark_lazyfree(folio_of(world, 0))
-        assert world.system.lru_lazyfree == ([], [])
+        assert [cpu._lru_lazyfree for cpu in world.system.per_cpu] == [(), ()]
         assert said(world) == []
 
 

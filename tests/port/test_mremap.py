@@ -13,7 +13,7 @@ from kmm.mm.swap import lru_add_drain_all
 from kmm.mm.vmscan import swap_out_folio
 from kmm.scenario.build import World
 from kmm.scenario.model import Config, Scenario, Vma
-from kmm.scenario.quiescence import pmd_of, table_of
+from kmm.scenario.quiescence import pmd_of, slots_in_use, table_of
 from tests.port.faulting import NR, SIZE, address, deposited, events, folio, is_huge, load, memory, process, pte, rss, store, tables
 from tests.port.mistakes import notices
 from tests.port.reclaiming import split
@@ -103,7 +103,7 @@ def test_what_was_there_is_unmapped() -> None:
         assert move(world, 0, 4, 18) == ""
         assert extents(world) == [(16, 18, 16), (18, 22, 0)]
         assert rss(world) == (4, 2)
-        assert len(world.system.swap) == 2
+        assert len(slots_in_use(world.system)) == 2
     with process(system(area("a" * 8))) as world:
         assert move(world, 4, 4, 0) == "", "also of the VMA itself"
         assert extents(world) == [(0, 4, 4)]

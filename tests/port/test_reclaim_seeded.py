@@ -138,7 +138,7 @@ def pinned(world: World) -> None:
     """A pinned page is exclusive and stays where it is, whoever asks."""
     folio = folio_of(world, 0)
     folio_get(folio)
-    world.system.pins[folio.pfn] = 1
+    folio._pincount = 1
     before = ptes(world)[0]
     swap_out_folio(folio, force=True)
     drain()
@@ -230,7 +230,7 @@ BUGS: Final = [
     Bug(
         NOTHING,
         rmap_large.folio_maybe_dma_pinned,
-        "return folio_ref_count(folio) > 0 and system.this.pins.get(folio.pfn, 0) > 0",
+        "return folio_ref_count(folio) > 0 and current.machine.read(folio, _pincount, ONCE) > 0",
         "return False",
         SMALL,
         pinned,
@@ -327,7 +327,7 @@ BUGS: Final = [
         CACHED,
         free_cached,
     ),
-    Bug("KASAN", swapfile.free_swap_and_cache, "folio_get(folio)", "pass", CACHED, free_cached),
+    Bug("KASAN", swapfile.filemap_get_folio, "folio_get(folio)", "pass", CACHED, free_cached),
     Bug("REFCOUNT", swap.folio_mark_lazyfree, "folio_get(folio)", "folio_get(folio), folio_get(folio)", SMALL, free_and_reclaim),
     Bug(
         NOTHING,

@@ -106,7 +106,8 @@ def test_h_nodes_too_far_apart() -> None:
 
 def test_l_secondary_mmu() -> None:
     def young(world: World) -> None:
-        world.mm.secondary_young = frozenset({world.system.base + 3 * 4096})
+        world.mm._secondary_young = frozenset({world.system.base + 3 * 4096})
+        world.mm.has_notifiers = True
 
     assert event(scanned(make("oooooooo"), young)[0]) == ("page 7", 1, 0, "SUCCEED", 0)
 

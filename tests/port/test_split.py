@@ -26,8 +26,9 @@ from kmm.mm.split import split_folio_to_list, split_huge_pmd, split_huge_pmd_loc
 from kmm.mm.swap_alloc import folio_alloc_swap
 from kmm.scenario.alphabet import ALPHABET
 from kmm.scenario.model import Scenario
+from kmm.scenario.quiescence import slots_in_use
 from tests.helpers import folio_of, make, running, table
-from tests.port.reclaiming import address, bits, counters, drain, entries, said, slot, split, zero
+from tests.port.reclaiming import address, bits, counters, drain, enqueue, entries, said, slot, split, zero
 
 HUGE = make("........", pmd="huge")
 MAPPED = {"present", "write", "dirty", "soft_dirty"}
@@ -52,7 +53,7 @@ def test_split_huge_pmd_maps_the_same_pages_by_a_table() -> None:
         assert (world.system.node_stat["nr_anon_thps"], world.system.node_stat["nr_anon_mapped"]) == (0, 8)
         assert world.system.notifier_windows == NOTIFIED
         assert world.mm._pgtables_bytes == 4096
-        assert folio not in world.system.deferred_split
+        assert folio not in world.system.deferred_split._split_queue
         assert said(world) == []
 
 
@@ -122,7 +123,7 @@ def test_freeze_leaves_migration_entries_unless_the_page_may_be_pinned() -> None
     with running(HUGE) as world:
         folio = world.system.folios[0]
         folio._refcount += 1
-        world.system.pins[folio.pfn] = 1
+        folio._pincount = 1
         ptl = pmd_lock(world.mm, slot(world))
         split_huge_pmd_locked(world.vma, address(world, 0), slot(world), freeze=True)
         spin_unlock(ptl)
@@ -153,7 +154,7 @@ def test_split_folio(scenario: Scenario, order: int) -> None:
         assert bits(world, 1) == (MAPPED | {"young"} if young else MAPPED)
         assert {k: v for k, v in world.system.mthp_stats.items() if v and k[1] != "split_deferred"} == {(order, "split"): 1}
         assert world.system.vm_events.get("thp_split_page", 0) == (order == 3)
-        assert folio not in world.system.deferred_split
+        assert folio not in world.system.deferred_split._split_queue
         assert said(world) == []
 
 
@@ -198,7 +199,7 @@ def test_an_unexpected_reference_refuses_the_split(scenario: Scenario) -> None:
         folio = world.system.folios[0]
         before = slot(world)._val, world.system.mms[0]._rss_stat[:]
         folio_get(folio)
-        world.system.pins[folio.pfn] = 1
+        folio._pincount = 1
         assert split(folio) == "EAGAIN"
         assert (slot(world)._val, world.system.mms[0]._rss_stat) == before
         assert world.system.mthp_stats[folio.order, "split_failed"] == 1
@@ -212,7 +213,7 @@ def test_a_reference_that_comes_after_the_first_look_undoes_the_split(monkeypatc
         folio = world.system.folios[0]
         monkeypatch.setattr("kmm.mm.split.folio_ref_count", lambda each: each._refcount - 1)
         folio_get(folio)
-        world.system.pins[folio.pfn] = 0
+        folio._pincount = 0
         assert split(folio) == "EAGAIN"
         assert entries(world) == [f"page 0[{i}]" for i in range(8)]
         assert bits(world, 0) == {*MAPPED, "young"}
@@ -253,7 +254,7 @@ def test_split_in_the_swap_cache() -> None:
         assert split(folio) == ""
         made = [world.system.mem_map[folio.pfn + i].folio for i in range(4)]
         assert [each._swap - folio._swap for each in made] == [0, 1, 2, 3]
-        assert [world.system.swap[each._swap].folio is each for each in made] == [True] * 4
+        assert [slots_in_use(world.system)[each._swap]._cached is each for each in made] == [True] * 4
         assert all(each._flags & PG_swapcache for each in made)
         assert [each._refcount for each in made] == [2] * 4
         assert said(world) == []
@@ -275,9 +276,9 @@ def test_split_of_an_mlocked_folio() -> None:
 
 def test_the_shrinker_splits_what_is_partially_mapped() -> None:
     with running(make("333333..")) as world:
-        assert [f.label for f in world.system.deferred_split] == ["page 0"]
+        assert [f.label for f in world.system.deferred_split._split_queue] == ["page 0"]
         assert deferred_split_scan() == 1
-        assert world.system.deferred_split == []
+        assert list(world.system.deferred_split._split_queue) == []
         assert world.system.vm_events == {"thp_split_page": 1}
         assert entries(world) == ["page 0", *(f"page 0[{i}]" for i in range(1, 6)), ".", "."]
         assert deferred_split_scan() == 0
@@ -288,9 +289,9 @@ def test_the_shrinker_keeps_a_partially_mapped_folio_that_it_cannot_split() -> N
     with running(make("333333..")) as world:
         folio = world.system.folios[0]
         folio_get(folio)
-        world.system.pins[folio.pfn] = 1
+        folio._pincount = 1
         assert deferred_split_scan() == 0
-        assert world.system.deferred_split == [folio]
+        assert list(world.system.deferred_split._split_queue) == [folio]
         assert world.system.mthp_stats[3, "split_failed"] == 1
         assert said(world) == []
 
@@ -301,10 +302,10 @@ def test_the_shrinker_keeps_a_partially_mapped_folio_that_it_cannot_split() -> N
 def test_the_shrinker_splits_an_underused_folio(zeros: int, limit: int, splits: bool) -> None:
     with running(make("........", pmd="huge", none=limit)) as world:
         folio = world.system.folios[0]
-        world.system.deferred_split.append(folio)
+        enqueue(world, folio)
         zero(world, folio, *range(8 - zeros, 8))
         assert deferred_split_scan() == splits
-        assert world.system.deferred_split == []
+        assert list(world.system.deferred_split._split_queue) == []
         assert world.system.vm_events.get("thp_underused_split_page", 0) == splits
         if splits:
             assert entries(world).count("zero") == zeros
@@ -315,16 +316,16 @@ def test_the_shrinker_splits_an_underused_folio(zeros: int, limit: int, splits: 
 def test_the_shrinker_leaves_locked_and_mlocked_folios_alone() -> None:
     with running(make("........", pmd="huge", none=0)) as world:
         folio = world.system.folios[0]
-        world.system.deferred_split.append(folio)
+        enqueue(world, folio)
         zero(world, folio, 0)
         folio._flags |= PG_mlocked
         assert deferred_split_scan() == 0
         folio._flags &= ~PG_mlocked
-        world.system.deferred_split.append(folio)
+        enqueue(world, folio)
         with world.system.running(world.somebody):
             assert folio_trylock(folio)
         assert deferred_split_scan() == 0
-        assert world.system.deferred_split == []
+        assert list(world.system.deferred_split._split_queue) == []
         assert said(world) == []
 
 

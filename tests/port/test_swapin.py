@@ -12,6 +12,7 @@ from kmm.mm.pte import FLAG_BITS, pte_dirty, pte_uffd_wp, pte_write, pte_young
 from kmm.scenario.build import World
 from kmm.scenario.model import Event, Failure, Scenario
 from kmm.scenario.page import Kind, PageState
+from kmm.scenario.quiescence import slots_in_use
 from kmm.scenario.run import Run
 from tests.helpers import direct, folio_of, go, is_huge, make, mapped, reports, table, traces
 
@@ -71,7 +72,7 @@ def test_4_a_failure_keeps_what_came_in(letter: str, kind: str, result: ScanResu
     assert mapped(r)[:4] == ["new@1:0", "swap", "swap", "page 3"]
     assert r.world.mm._rss_stat == [6, 2]
     assert reports(r) == []
-    cached = r.world.system.swap[2].folio is not None
+    cached = slots_in_use(r.world.system)[2]._cached is not None
     assert cached == (letter == "v" or kind == "swapin_retry"), "a retry keeps the page that arrived in the swap cache"
 
 
@@ -96,7 +97,7 @@ def pin_the_last(world: World) -> None:
     """Refuse the attempt after the swap-in, at its last page."""
     folio = folio_of(world, 7)
     folio._refcount += 1
-    world.system.pins[folio.pfn] = 1
+    folio._pincount = 1
 
 
 @pytest.mark.parametrize("letter", ["w", "y"])
@@ -142,4 +143,6 @@ def test_success_drains_the_batch() -> None:
     assert is_huge(r), "without the drain both pages would have a reference too many"
     refused = go(make("bwaaaaaa", direct(2, 0), orders=(2,)))
     assert refused.result == "SCAN_EXCEED_SWAP_PTE"
-    assert [folio.label for cpu in refused.world.system.lru_add for folio in cpu] == ["page 0"], "nothing came in, nothing is drained"
+    assert [folio.label for cpu in refused.world.system.per_cpu for folio in cpu._lru_add] == ["page 0"], (
+        "nothing came in, nothing is drained"
+    )

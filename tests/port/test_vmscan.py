@@ -27,6 +27,7 @@ from kmm.mm.vmscan import folio_referenced, isolate_for_reclaim, reclaim_pages, 
 from kmm.scenario.alphabet import ALPHABET
 from kmm.scenario.build import World
 from kmm.scenario.model import Scenario
+from kmm.scenario.quiescence import slots_in_use
 from tests.helpers import folio_of, make, running
 from tests.port.reclaiming import address, bits, counters, drain, entries, ptes, ptes_of, said, slot, slot_of, two_ranges, zero
 
@@ -103,6 +104,8 @@ def test_a_folio_that_moved_is_found_where_it_is_now() -> None:
         left = VmAreaStruct(world.mm, vma._vm_start, address(world, 4), vma._vm_flags, vma._anon_vma, 0)
         moved = VmAreaStruct(world.mm, address(world, 4), vma._vm_end, vma._vm_flags, vma._anon_vma, 0)
         world.mm._vmas = (left, moved)
+        assert vma._anon_vma is not None
+        vma._anon_vma._rb_root = (left, moved)
         assert mapped_at(world, folio) == [(1, 5)]
 
 
@@ -144,7 +147,7 @@ def test_folio_referenced_counts_and_clears(pages: str, mappings: int) -> None:
         assert "young" not in bits(world, 0)
         assert world.system.machine.tlb_flushes == []
         assert not folio._flags & PG_locked
-        assert address(world, 0) not in world.mm.secondary_young
+        assert address(world, 0) not in world.mm._secondary_young
         assert said(world) == []
 
 
@@ -200,7 +203,7 @@ def test_a_small_page_is_swapped_out(letter: str, entry: str) -> None:
         assert swap_out_folio(folio, force=True) == ""
         assert entries(world)[0] == entry
         assert slot_of(world, 0).count == 1
-        assert slot_of(world, 0).folio is None
+        assert slot_of(world, 0)._cached is None
         assert slot_of(world, 0).contents == contents
         assert counters(world.mm) == (0, 1)
         assert folio.freed_by == "folio_put"
@@ -245,7 +248,7 @@ def test_a_merged_page_is_swapped_out_everywhere() -> None:
 def test_a_large_folio_is_swapped_out_whole(scenario: Scenario) -> None:
     with running(scenario) as world:
         assert swap_out_folio(world.system.folios[0], force=True) == ""
-        offsets = sorted(world.system.swap)
+        offsets = sorted(slots_in_use(world.system))
         assert offsets[0] % 8 == 0
         assert offsets == list(range(offsets[0], offsets[0] + 8))
         assert [slot_of(world, i).contents for i in range(8)] == list(range(1, 9))
@@ -299,7 +302,7 @@ def test_no_slot_at_all() -> None:
         drain()
         assert entries(world) == [*(f"page {i}" for i in range(4)), "page 4", "page 4[1]", "page 4[2]", "page 4[3]"]
         assert all(folio_of(world, i)._flags & PG_lru for i in range(8))
-        assert world.system.swap == {}
+        assert slots_in_use(world.system) == {}
         assert said(world) == []
 
 
@@ -310,7 +313,7 @@ def test_a_partially_mapped_folio_is_split_first() -> None:
         assert entries(world) == ["swap+"] * 6 + [".", "."]
         assert world.system.vm_events == {"thp_split_page": 1, "pswpout": 6}
         assert (3, "swpout_fallback") not in world.system.mthp_stats
-        assert len(world.system.swap) == 6
+        assert len(slots_in_use(world.system)) == 6
         assert all(folio.freed_by for folio in world.system.folios)
         assert said(world) == []
 
@@ -347,7 +350,7 @@ def test_a_small_page_with_another_reference_is_unmapped_and_stays_in_the_swap_c
         drain()
         assert entries(world)[0] == "swap+"
         assert folio._flags & (PG_swapcache | PG_dirty | PG_lru) == PG_swapcache | PG_dirty | PG_lru
-        assert slot_of(world, 0).folio is folio
+        assert slot_of(world, 0)._cached is folio
         folio_put(folio)
         assert said(world) == []
         assert swap_out_folio(folio, force=True) == ""
@@ -364,7 +367,7 @@ def test_a_page_that_turns_out_to_be_pinned_is_put_back(monkeypatch: pytest.Monk
         drain()
         assert ptes(world)[0] == before
         assert counters(world.mm) == (8, 0)
-        assert world.system.swap[folio._swap].count == 0
+        assert slots_in_use(world.system)[folio._swap]._count == 0
         assert said(world) == []
 
 
@@ -409,7 +412,7 @@ def test_a_lazyfree_page_is_dropped_unless_it_was_written_again(letter: str, ord
             assert folio._flags & (PG_swapbacked | PG_dirty) == PG_swapbacked | PG_dirty
             assert counters(world.mm) == (8, 0)
             assert "pglazyfreed" not in world.system.vm_events
-        assert world.system.swap == {}
+        assert slots_in_use(world.system) == {}
         assert said(world) == []
 
 
@@ -480,7 +483,7 @@ def test_reclaim_pages_takes_them_in_order_and_counts_pages() -> None:
         assert entries(world) == ["swap+", "swap+", "page 2", "page 3", "swap+", "swap+", "swap+", "swap+"]
         offsets = [slot_of(world, i) for i in (0, 1)]
         assert [each.contents for each in offsets] == [1, 2]
-        assert sorted(world.system.swap)[0] == min(world.system.swap)
+        assert sorted(slots_in_use(world.system))[0] == min(slots_in_use(world.system))
         assert folios[2]._flags & PG_lru
         assert said(world) == []
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Final
 
 from kmm.kernel import current
-from kmm.kernel.access import ONCE, PLAIN
+from kmm.kernel.access import ONCE, PLAIN, RELEASE
 from kmm.kernel.locks import down_write, might_sleep, spin_lock, spin_unlock, up_write
 from kmm.kernel.ref import Ref
+from kmm.kernel.wait import smp_cond_load_acquire
 from kmm.mm import system
 from kmm.mm.khugepaged.enter import hugepage_enabled, wake_up_khugepaged
 from kmm.mm.khugepaged.mm_slot import KhugepagedScan, KhugepagedThread
@@ -22,12 +24,17 @@ EVENT: Final = "event"
 
 def khugepaged_has_work() -> bool:
     """Some address space is registered, and some size enabled."""
-    return bool(system.this.khugepaged_scan.mm_head) and hugepage_enabled()
+    return not _list_empty() and hugepage_enabled()
+
+
+def _list_empty() -> bool:
+    """``list_empty``, which needs no lock."""
+    return not current.machine.read(system.this.khugepaged_scan, KhugepagedScan.mm_head, ONCE)
 
 
 def kthread_should_stop() -> bool:
     """Somebody wants the thread to end."""
-    return system.this.khugepaged_thread.should_stop
+    return current.machine.read(system.this.khugepaged_thread, KhugepagedThread.should_stop, ONCE)
 
 
 def khugepaged_do_scan(cc: CollapseControl) -> None:
@@ -81,20 +88,20 @@ def khugepaged_wait_work() -> None:
         if scan_sleep:
             expire = system.this.clock_ms + scan_sleep
             machine.write(thread, KhugepagedThread.sleep_expire, expire, PLAIN)
-            machine.write(thread, KhugepagedThread.timeout, expire, PLAIN)
+            machine.write(thread, KhugepagedThread.timeout, expire, ONCE)
             _sleep(TIMEOUT)
     elif hugepage_enabled() and not khugepaged_wait_event():
         _sleep(EVENT)
 
 
 def _sleep(waits: str) -> None:
-    current.machine.write(system.this.khugepaged_thread, KhugepagedThread.waits, waits, PLAIN)
+    current.machine.write(system.this.khugepaged_thread, KhugepagedThread.waits, waits, ONCE)
     current.machine.write(system.this.khugepaged_thread, KhugepagedThread.woken, False, ONCE)
 
 
 def khugepaged_wait_event() -> bool:
     """What ends the sleep without work."""
-    return bool(system.this.khugepaged_scan.mm_head) or kthread_should_stop()
+    return not _list_empty() or kthread_should_stop()
 
 
 def khugepaged_should_wakeup() -> bool:
@@ -106,11 +113,12 @@ def _wakes() -> bool:
     """The sleep is over: by a wake-up, or because the time comes, which is when the clock moves."""
     machine, thread = current.machine, system.this.khugepaged_thread
     woken = machine.read(thread, KhugepagedThread.woken, ONCE)
-    if thread.waits == EVENT and not (woken and khugepaged_wait_event()):
+    waits = machine.read(thread, KhugepagedThread.waits, ONCE)
+    if waits == EVENT and not (woken and khugepaged_wait_event()):
         return False
-    if thread.waits == TIMEOUT and not (woken and khugepaged_should_wakeup()):
-        system.this.clock_ms = max(system.this.clock_ms, thread.timeout)
-    machine.write(thread, KhugepagedThread.waits, "", PLAIN)
+    if waits == TIMEOUT and not (woken and khugepaged_should_wakeup()):
+        system.this.clock_ms = max(system.this.clock_ms, machine.read(thread, KhugepagedThread.timeout, ONCE))
+    machine.write(thread, KhugepagedThread.waits, "", ONCE)
     return True
 
 
@@ -120,18 +128,32 @@ def khugepaged_pass() -> bool:
     :returns: false when there is no such thread, or it sleeps and nothing wakes it
     :source: mm/khugepaged.c
     """
-    machine, thread = current.machine, system.this.khugepaged_thread
-    if not thread.running or not _wakes():
+    thread = system.this.khugepaged_thread
+    if not current.machine.read(thread, KhugepagedThread.running, ONCE) or not _becomes_thread():
         return False
-    machine.write(thread, KhugepagedThread.scanning, True, PLAIN)
-    khugepaged_do_scan(thread.collapse_control)
-    machine.write(thread, KhugepagedThread.scanning, False, PLAIN)
-    if kthread_should_stop():
+    woken = _wakes()
+    if woken:
+        khugepaged_do_scan(thread.collapse_control)
+        if not kthread_should_stop():
+            khugepaged_wait_work()
+    current.machine.rmw(thread, KhugepagedThread.scanning, _no, ONCE)
+    if kthread_should_stop() and _becomes_thread():
         _khugepaged_ends()
         start_stop_khugepaged()
-    else:
-        khugepaged_wait_work()
+    return woken
+
+
+def _becomes_thread() -> bool:
+    """Run as khugepaged from now on, unless somebody does."""
+    return not current.machine.rmw(system.this.khugepaged_thread, KhugepagedThread.scanning, _yes, ONCE)
+
+
+def _yes(_: bool) -> bool:
     return True
+
+
+def _no(_: bool) -> bool:
+    return False
 
 
 def _khugepaged_ends() -> None:
@@ -144,9 +166,10 @@ def _khugepaged_ends() -> None:
     if mm_slot is not None:
         collect_mm_slot(mm_slot)
     spin_unlock(this.khugepaged_mm_lock)
-    machine.write(thread, KhugepagedThread.waits, "", PLAIN)
-    machine.write(thread, KhugepagedThread.should_stop, False, PLAIN)
-    machine.write(thread, KhugepagedThread.running, False, PLAIN)
+    machine.write(thread, KhugepagedThread.waits, "", ONCE)
+    machine.write(thread, KhugepagedThread.should_stop, False, ONCE)
+    machine.write(thread, KhugepagedThread.running, False, RELEASE)
+    machine.rmw(thread, KhugepagedThread.scanning, _no, ONCE)
 
 
 def start_stop_khugepaged() -> str:
@@ -161,14 +184,16 @@ def start_stop_khugepaged() -> str:
     thread = this.khugepaged_thread
     down_write(this.khugepaged_mutex)
     if hugepage_enabled():
-        machine.write(thread, KhugepagedThread.running, True, PLAIN)
-        if this.khugepaged_scan.mm_head:
+        machine.write(thread, KhugepagedThread.running, True, ONCE)
+        if not _list_empty():
             wake_up_khugepaged()
-    elif thread.running:
-        machine.write(thread, KhugepagedThread.should_stop, True, PLAIN)
+    elif machine.read(thread, KhugepagedThread.running, ONCE):
+        machine.rmw(thread, KhugepagedThread.should_stop, _yes, ONCE)
         wake_up_khugepaged()
-        if not thread.scanning:
+        if _becomes_thread():
             _khugepaged_ends()
+        elif machine.scheduler is not None:
+            smp_cond_load_acquire(thread, KhugepagedThread.running, operator.not_)
     up_write(this.khugepaged_mutex)
     return ""
 

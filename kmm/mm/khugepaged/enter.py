@@ -106,13 +106,16 @@ def mm_slot_alloc(mm: MmStruct) -> KhugepagedMmSlot | None:
     """A slot for ``mm``, or ``None``. May sleep."""
     might_sleep()
     this = system.this
-    this.slot_allocations += 1
-    return None if this.slot_allocations in this.injected.slot else KhugepagedMmSlot(mm)
+    if system.injects():
+        this.slot_allocations += 1
+        if this.slot_allocations in this.injected.slot:
+            return None
+    return KhugepagedMmSlot(mm)
 
 
 def mm_slot_free(mm_slot: KhugepagedMmSlot) -> None:
     """Free a slot that is on no list."""
-    mm_slot.freed_by = "mm_slot_free"
+    current.machine.free(mm_slot, "mm_slot_free")
 
 
 def mm_slot_lookup(mm: MmStruct) -> KhugepagedMmSlot | None:
@@ -126,7 +129,7 @@ def mm_slot_insert(mm: MmStruct, mm_slot: KhugepagedMmSlot) -> bool:
     lockdep_assert_held(system.this.khugepaged_mm_lock)
     machine.write(scan, KhugepagedScan.mm_slots_hash, {**scan.mm_slots_hash, mm.ident: mm_slot}, PLAIN)
     head = scan.mm_head
-    machine.write(scan, KhugepagedScan.mm_head, (*head, mm_slot), PLAIN)
+    machine.write(scan, KhugepagedScan.mm_head, (*head, mm_slot), ONCE)
     return not head
 
 
@@ -136,4 +139,4 @@ def mm_slot_del(mm: MmStruct, mm_slot: KhugepagedMmSlot) -> None:
     lockdep_assert_held(system.this.khugepaged_mm_lock)
     left = {ident: each for ident, each in scan.mm_slots_hash.items() if ident != mm.ident}
     machine.write(scan, KhugepagedScan.mm_slots_hash, left, PLAIN)
-    machine.write(scan, KhugepagedScan.mm_head, tuple(each for each in scan.mm_head if each is not mm_slot), PLAIN)
+    machine.write(scan, KhugepagedScan.mm_head, tuple(each for each in scan.mm_head if each is not mm_slot), ONCE)

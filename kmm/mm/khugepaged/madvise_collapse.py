@@ -102,5 +102,8 @@ def _alloc_collapse_control() -> CollapseControl | None:
     """``kmalloc``, which may sleep."""
     might_sleep()
     this = system.this
-    this.cc_allocations += 1
-    return None if this.cc_allocations in this.injected.cc else CollapseControl(is_khugepaged=False)
+    if system.injects():
+        this.cc_allocations += 1
+        if this.cc_allocations in this.injected.cc:
+            return None
+    return CollapseControl(is_khugepaged=False)

@@ -35,9 +35,9 @@ class KhugepagedMmSlot(Shared):
 class KhugepagedScan(Shared):
     """``struct khugepaged_scan``: the list and the cursor, under ``khugepaged_mm_lock``.
 
-    ``mm_head`` is the list in scan order, ``mm_slots_hash`` the same slots by the number of their address space. ``mm_slot`` is the
-    slot under scan, ``address`` the byte address from which the scan of it goes on; nobody but khugepaged looks at that.
-    ``full_scans`` counts how often the end of the list was reached.
+    ``mm_head`` is the list in scan order (whether it is empty is asked without lock, too), ``mm_slots_hash`` the same slots by the
+    number of their address space. ``mm_slot`` is the slot under scan, ``address`` the byte address from which the scan of it goes on;
+    nobody but khugepaged looks at that. ``full_scans`` counts how often the end of the list was reached.
     """
 
     __slots__ = ("_full_scans", "_mm_head", "_mm_slot", "_mm_slots_hash", "address")
@@ -65,8 +65,8 @@ class KhugepagedThread(Shared):
     """The kernel thread: whether it runs, and how it sleeps. All times are milliseconds of the model's clock.
 
     ``should_stop`` is asked for by the one who ends the thread. ``scanning``: it is inside a scan, not between two turns of its main
-    loop. ``waits``: ``""``, ``"timeout"`` (until ``timeout``) or ``"event"`` (until it is woken); ``woken``: somebody woke it since.
-    ``sleep_expire``: a wake-up before that time does not end the sleep of ``timeout``.
+    loop, or somebody ends it in its place. ``waits``: ``""``, ``"timeout"`` (until ``timeout``) or ``"event"`` (until it is woken);
+    ``woken``: somebody woke it since. ``sleep_expire``: a wake-up before that time does not end the sleep of ``timeout``.
 
     ``collapse_control`` is the one instance that all passes use.
     """
