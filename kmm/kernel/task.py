@@ -47,7 +47,7 @@ class Task:
     :param may_block: false for an operation that is given up when it would block
     """
 
-    __slots__ = ("active_mm", "cpu", "held", "irqs_off", "kmaps", "lock_ops", "may_block", "name", "rcu_depth")
+    __slots__ = ("active_mm", "cpu", "held", "irqs_off", "kmaps", "lock_ops", "may_block", "name", "rcu_depth", "speculates")
 
     def __init__(self, name: str, cpu: Cpu, active_mm: int, *, may_block: bool = True) -> None:
         self.name = name
@@ -59,3 +59,5 @@ class Task:
         self.irqs_off = False
         self.kmaps: list[object] = []
         self.lock_ops: list[tuple[str, str]] = []
+        self.speculates: object = None
+        """What the task touches knowing that it may be free: memory of a type that never goes away."""

@@ -1,7 +1,7 @@
 """Batches of folios: one of each kind a CPU, filled by its own CPU, emptied by any (include/linux/pagevec.h, mm/swap.c).
 
 The kernel keeps a batch under a lock of its CPU, and lets a work item there empty it for others. Here adding to a batch and taking all that
-is in it are one atomic step each.
+is in it are one atomic step each; whoever takes it comes after what the CPU did before, as its work item does.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 from kmm.kernel import current
-from kmm.kernel.access import ONCE, Field
-from kmm.kernel.barrier import smp_call_function
+from kmm.kernel.access import ACQUIRE, ONCE, RELEASE, Field
 from kmm.mm import system
 from kmm.mm.percpu import PerCpu
 
@@ -29,19 +28,14 @@ def fbatch_add(field: Field[tuple[T, ...]], item: T, *, large: bool) -> tuple[T,
     def add(batch: tuple[T, ...]) -> tuple[T, ...]:
         return (*batch, item) if len(batch) + 1 < limit else ()
 
-    batch = machine.rmw(system.this.per_cpu[current.cpu.number], field, add, ONCE)
+    batch = machine.rmw(system.this.per_cpu[current.cpu.number], field, add, RELEASE)
     return (*batch, item) if len(batch) + 1 >= limit else ()
 
 
 def fbatch_take(cpu: PerCpu, field: Field[tuple[T, ...]]) -> tuple[T, ...]:
-    """Take all that is in the batch of a CPU. What another CPU stored before it added to its batch is visible from then on."""
+    """Take all that is in the batch of a CPU."""
     machine = current.machine
-    if not machine.read(cpu, field, ONCE):
-        return ()
-    batch = machine.rmw(cpu, field, _nothing, ONCE)
-    if batch and cpu.number != current.cpu.number and machine.scheduler is not None:
-        smp_call_function()
-    return batch
+    return machine.rmw(cpu, field, _nothing, ACQUIRE) if machine.read(cpu, field, ONCE) else ()
 
 
 def _nothing(_: tuple[T, ...]) -> tuple[T, ...]:

@@ -325,8 +325,12 @@ def folio_get(folio: Folio) -> None:
 
 
 def folio_try_get(folio: Folio) -> bool:
-    """Take a reference, unless there is none: the folio is being freed, or frozen."""
-    return current.machine.rmw(folio, _refcount, _one_more_unless_none, ONCE) > 0
+    """Take a reference, unless there is none: the folio is freed, or frozen. That it may be freed is no error: ``struct page`` stays."""
+    task = current.task
+    task.speculates = folio
+    before = current.machine.rmw(folio, _refcount, _one_more_unless_none, ONCE)
+    task.speculates = None
+    return before > 0
 
 
 def _one_more_unless_none(count: int) -> int:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from kmm.kernel import current
-from kmm.kernel.access import PLAIN
+from kmm.kernel.access import ONCE, PLAIN
+from kmm.kernel.barrier import smp_wmb
 from kmm.kernel.locks import down_write, spin_lock, spin_unlock, up_write
+from kmm.kernel.ref import Ref
 from kmm.mm import system
 from kmm.mm.cow import folio_prealloc
 from kmm.mm.exit import mmput
+from kmm.mm.folio import Folio
 from kmm.mm.fork_huge import copy_huge_pmd
-from kmm.mm.fork_ptes import copy_one
+from kmm.mm.fork_ptes import copy_one, same_contents
 from kmm.mm.geometry import HPAGE_PMD_MASK, HPAGE_PMD_SIZE, PAGE_SIZE
 from kmm.mm.interval_tree import anon_vma_interval_tree_insert
 from kmm.mm.khugepaged.enter import khugepaged_fork
@@ -86,6 +89,7 @@ def dup_mmap(mm: MmStruct, oldmm: MmStruct) -> str:
     mmap_write_lock(oldmm)
     down_write(mm.mmap_lock)
     error = ""
+    made: list[tuple[VmAreaStruct, bool]] = []
     for vma in oldmm.vmas:
         vma_start_write(vma)
         if vma.vm_flags & VM_DONTCOPY:
@@ -94,13 +98,15 @@ def dup_mmap(mm: MmStruct, oldmm: MmStruct) -> str:
         anon_vma_fork(new, vma)
         vma_link(mm, new)
         copied = vma_needs_copy(vma)
-        _remember(new, oldmm, copied=copied)
+        made.append((new, copied))
         if copied and (error := copy_page_range(new, vma)):
             break
     if not error:
         khugepaged_fork(mm, oldmm)
     for vma in oldmm.vmas:
         flush_tlb_range(vma, vma.vm_start, vma.vm_end)
+    for new, copied in made:
+        _remember(new, oldmm, copied=copied)
     up_write(mm.mmap_lock)
     mmap_write_unlock(oldmm)
     return error
@@ -135,13 +141,18 @@ def vma_needs_copy(vma: VmAreaStruct) -> bool:
 
 
 def _remember(new: VmAreaStruct, oldmm: MmStruct, *, copied: bool) -> None:
-    """The child reads what its parent does, and zeros where no entries are copied."""
-    this, ident = system.this, new.vm_mm.ident
+    """The child reads what its parent does, and zeros where no entries are copied.
+
+    Until the flush a thread of the parent may write to what both have now. A page that was copied at once is the child's own since then.
+    """
+    shadow, ident = system.this.shadow, new.vm_mm.ident
     for index in range(page_number(new.vm_start), page_number(new.vm_end)):
-        if (oldmm.ident, index) in this.shadow:
-            this.shadow[ident, index] = this.shadow[oldmm.ident, index] if copied else 0
-        if copied and (oldmm.ident, index) in this.lazyfree:
-            this.lazyfree[ident, index] = this.lazyfree[oldmm.ident, index]
+        if (ident, index) in shadow:
+            continue
+        if copied:
+            same_contents(ident, oldmm.ident, index)
+        elif (oldmm.ident, index) in shadow:
+            shadow[ident, index] = 0
 
 
 def copy_page_range(new: VmAreaStruct, vma: VmAreaStruct) -> str:
@@ -153,6 +164,7 @@ def copy_page_range(new: VmAreaStruct, vma: VmAreaStruct) -> str:
     """
     window = MmuNotifierRange(vma.vm_mm, vma.vm_start, vma.vm_end)
     mmu_notifier_invalidate_range_start(window)
+    write_protect_begin(vma.vm_mm)
     address, error = vma.vm_start, ""
     while address < vma.vm_end and not error:
         end = min((address & HPAGE_PMD_MASK()) + HPAGE_PMD_SIZE(), vma.vm_end)
@@ -160,8 +172,21 @@ def copy_page_range(new: VmAreaStruct, vma: VmAreaStruct) -> str:
         if pmd is not None and not pmd_none(pmdp_get(pmd)):
             error = copy_pmd(new, vma, pmd, address, end)
         address = end
+    write_protect_end(vma.vm_mm)
     mmu_notifier_invalidate_range_end(window)
     return error
+
+
+def write_protect_begin(mm: MmStruct) -> None:
+    """``raw_write_seqcount_begin(&mm->write_protect_seq)``: whoever pins a page without locks from now on gives it back."""
+    current.machine.write(mm, MmStruct.write_protect_seq, mm.write_protect_seq + 1, ONCE)
+    smp_wmb()
+
+
+def write_protect_end(mm: MmStruct) -> None:
+    """``raw_write_seqcount_end(&mm->write_protect_seq)``."""
+    smp_wmb()
+    current.machine.write(mm, MmStruct.write_protect_seq, mm.write_protect_seq + 1, ONCE)
 
 
 def copy_pmd(new: VmAreaStruct, vma: VmAreaStruct, pmd: PmdSlot, address: int, end: int) -> str:
@@ -170,44 +195,54 @@ def copy_pmd(new: VmAreaStruct, vma: VmAreaStruct, pmd: PmdSlot, address: int, e
     value = pmdp_get(pmd)
     if (pmd_trans_huge(value) or is_pmd_migration_entry(value)) and copy_huge_pmd(new, vma, child, pmd, address):
         return ""
-    pte_alloc(new.vm_mm, child, address)
+    if pmd_none(pmdp_get(pmd)):
+        return ""
     return copy_pte_range(new, vma, child, pmd, address, end)
 
 
 def copy_pte_range(new: VmAreaStruct, vma: VmAreaStruct, child: PmdSlot, pmd: PmdSlot, address: int, end: int) -> str:
-    """The entries of one table, under the locks of both."""
+    """The entries of one table. A page that may be pinned needs a folio for its copy, which is allocated without the locks. May sleep.
+
+    :returns: empty, ``ENOMEM`` or ``EHWPOISON``
+    :source: mm/memory.c, v6.18
+    """
+    prealloc: Ref[Folio | None] = Ref(None)
+    while True:
+        pte_alloc(new.vm_mm, child, address)
+        address, error = _copy_ptes(new, vma, child, pmd, address, end, prealloc)
+        if error != "EAGAIN":
+            break
+        prealloc.value = folio_prealloc(vma, address, need_zero=False)
+        if prealloc.value is None:
+            return "ENOMEM"
+    _put_unused(prealloc)
+    return error
+
+
+def _copy_ptes(
+    new: VmAreaStruct, vma: VmAreaStruct, child: PmdSlot, pmd: PmdSlot, address: int, end: int, prealloc: Ref[Folio | None]
+) -> tuple[int, str]:
+    """Copy entries under the locks of both tables, up to the first that cannot be; its address, and why.
+
+    :param prealloc: what the first entry did not need is freed
+    """
     dst, dst_ptl = pte_offset_map_lock(new.vm_mm, child, address)
-    src, _ = pte_offset_map_ro_nolock(vma.vm_mm, pmd, address)
     assert dst is not None
-    assert src is not None
-    src_ptl = pte_lockptr(vma.vm_mm, src.table)
-    spin_lock(src_ptl)
-    nr = (end - address) // PAGE_SIZE()
-    pinned = [i for i in range(nr) if copy_one(new, vma, dst + i, src + i, address + i * PAGE_SIZE(), None)]
-    spin_unlock(src_ptl)
-    pte_unmap(src)
-    pte_unmap_unlock(dst, dst_ptl)
+    src, _ = pte_offset_map_ro_nolock(vma.vm_mm, pmd, address)
     error = ""
-    for i in pinned:
-        error = error or copy_pinned(new, vma, child, pmd, address + i * PAGE_SIZE())
-    return error
-
-
-def copy_pinned(new: VmAreaStruct, vma: VmAreaStruct, child: PmdSlot, pmd: PmdSlot, address: int) -> str:
-    """A page that may be pinned gets its copy at once, allocated without the locks."""
-    folio = folio_prealloc(vma, address, need_zero=False)
-    if folio is None:
-        return "ENOMEM"
-    dst, dst_ptl = pte_offset_map_lock(new.vm_mm, child, address)
-    src, _ = pte_offset_map_ro_nolock(vma.vm_mm, pmd, address)
-    assert dst is not None
-    assert src is not None
-    src_ptl = pte_lockptr(vma.vm_mm, src.table)
-    spin_lock(src_ptl)
-    error = copy_one(new, vma, dst, src, address, folio)
-    spin_unlock(src_ptl)
-    pte_unmap(src)
+    if src is not None:
+        src_ptl = pte_lockptr(vma.vm_mm, src.table)
+        spin_lock(src_ptl)
+        while address < end and not (error := copy_one(new, vma, dst, src, address, prealloc)):
+            _put_unused(prealloc)
+            address, dst, src = address + PAGE_SIZE(), dst + 1, src + 1
+        spin_unlock(src_ptl)
+        pte_unmap(src)
     pte_unmap_unlock(dst, dst_ptl)
-    if error:
-        folio_put(folio)
-    return error
+    return address, error
+
+
+def _put_unused(prealloc: Ref[Folio | None]) -> None:
+    if prealloc.value is not None:
+        folio_put(prealloc.value)
+        prealloc.value = None

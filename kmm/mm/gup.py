@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from kmm.kernel import current
 from kmm.kernel.access import ONCE
-from kmm.mm.folio import Folio, folio_get, page_folio
+from kmm.mm.folio import Folio, folio_try_get, page_folio
 from kmm.mm.memory import pte_page, vm_normal_page
 from kmm.mm.mm_types import MmStruct
+from kmm.mm.mmap import mmap_read_lock, mmap_read_unlock
 from kmm.mm.page_alloc import folio_put
 from kmm.mm.pgtable import PtePtr, pmd_offset, pmd_pgtable, pmdp_get, pte_index, ptep_get
 from kmm.mm.pte import HUGE_ZERO_PFN, pmd_none, pmd_pfn, pmd_present, pmd_trans_huge, pte_present
@@ -30,22 +31,35 @@ def mapped_folio(mm: MmStruct, address: int) -> Folio | None:
 
 
 def pin_user_page(mm: MmStruct, address: int) -> bool:
-    """Take a long-lived reference to the folio that is mapped at an address; false when none is."""
+    """Take a long-lived reference to the folio that is mapped at an address; false when none is. May sleep."""
+    mmap_read_lock(mm)
+    pinned = try_pin(mm, address)
+    mmap_read_unlock(mm)
+    return pinned
+
+
+def try_pin(mm: MmStruct, address: int) -> bool:
+    """:func:`pin_user_page` for a caller that the address space stays still for."""
     folio = mapped_folio(mm, address)
-    if folio is None:
+    if folio is None or not folio_try_get(folio):
         return False
-    folio_get(folio)
     current.machine.fetch_add(folio, Folio.pincount, 1)
-    return True
+    if mapped_folio(mm, address) is folio:
+        return True
+    current.machine.fetch_add(folio, Folio.pincount, -1)
+    folio_put(folio)
+    return False
 
 
 def unpin_user_page(mm: MmStruct, address: int) -> bool:
     """Give such a reference back; false when nobody has one to the folio that is mapped at the address."""
+    mmap_read_lock(mm)
     folio = mapped_folio(mm, address)
-    if folio is None or not current.machine.rmw(folio, Folio.pincount, _one_less, ONCE):
-        return False
-    folio_put(folio)
-    return True
+    pinned = folio is not None and current.machine.rmw(folio, Folio.pincount, _one_less, ONCE) > 0
+    mmap_read_unlock(mm)
+    if pinned and folio is not None:
+        folio_put(folio)
+    return pinned
 
 
 def _one_less(count: int) -> int:

@@ -129,6 +129,7 @@ class MmStruct(Shared):
         "_rss_stat",
         "_secondary_young",
         "_vmas",
+        "_write_protect_seq",
         "has_notifiers",
         "ident",
         "memcg",
@@ -146,6 +147,7 @@ class MmStruct(Shared):
     rss_stat: Field[list[int]] = Field()
     secondary_young: Field[frozenset[int]] = Field()
     vmas: Field[tuple[VmAreaStruct, ...]] = Field()
+    write_protect_seq: Field[int] = Field()
 
     def __init__(self, ident: int, memcg: MemCgroup) -> None:
         self.freed_by = ""
@@ -164,6 +166,7 @@ class MmStruct(Shared):
         self._rss_stat = [0, 0]
         self._secondary_young: frozenset[int] = frozenset()
         self._vmas: tuple[VmAreaStruct, ...] = ()
+        self._write_protect_seq = 0
 
     @property
     def name(self) -> str:

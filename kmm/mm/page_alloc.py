@@ -64,7 +64,7 @@ def folio_put(folio: Folio) -> None:
 
 
 def folio_put_refs(folio: Folio, refs: int) -> None:
-    """Drop ``refs`` references; the last one frees the folio. What was done with it before is done, as after any ``atomic_sub_and_test``."""
+    """Drop ``refs`` references; the last one frees the folio. As with ``atomic_sub_and_test``, what was done before stays before."""
     left = current.machine.fetch_add(folio, _refcount, -refs, RELEASE) - refs
     if left == 0:
         __folio_put(folio)

@@ -161,7 +161,7 @@ def _tail(folio: Folio, page: Page, i: int, flags: int) -> Folio:
     tail = Folio(f"{folio.label}[{i}]", page.pfn, 0, folio.nid)
     own = system.this.mem_map[page.pfn] = tail.pages[0]
     own.ptc_count = page.ptc_count
-    tail.maker = folio.maker
+    tail.maker = folio.maker if current.machine.scheduler is None else f"{folio.maker} when split"
     machine.write(own, Page.contents, machine.read(page, Page.contents, PLAIN), PLAIN)
     machine.write(own, Page.flags, machine.read(page, Page.flags, PLAIN) & ~PG_anon_exclusive, PLAIN)
     tail.lock_owner = folio.lock_owner

@@ -208,8 +208,10 @@ class System:
       used), ``mms`` (by ident), ``folios`` (all there ever were; only the harness looks).
     * Counters that no decision reads: ``vm_events``, ``mthp_stats`` ((order, name)), ``node_stat``, ``poison_queued``.
     * The harness's own: ``shadow``; ``lazyfree``, (address space, page) to the token that the process allowed the kernel to forget by
-      MADV_FREE; ``notifier_windows``, the invalidate windows as (start, end) bytes; the counts of allocations and charges, for
-      ``injected`` failures, which concern ``driver_cpu`` alone where several tasks run.
+      MADV_FREE; ``leaving``, (address space, page, frame) that a zap has taken out of the tables, until no CPU translates to it any
+      more: what it holds may still be read, and what is written to it is lost; ``notifier_windows``, the invalidate windows as (start,
+      end) bytes; the counts of allocations and charges, for ``injected`` failures, which concern ``driver_cpu`` alone where several
+      tasks run.
     * khugepaged's alone: ``clock_ms``, the model's time, which only its sleeping moves.
     """
 
@@ -228,6 +230,7 @@ class System:
         "khugepaged_scan",
         "khugepaged_thread",
         "lazyfree",
+        "leaving",
         "machine",
         "mem_map",
         "migrations",
@@ -275,6 +278,7 @@ class System:
         self.per_cpu = tuple([PerCpu(cpu.number) for cpu in machine.cpus])
         self.pids = PidNamespace()
         self.lazyfree: dict[tuple[int, int], int] = {}
+        self.leaving: set[tuple[int, int, int]] = set()
         self.migrations = Migrations()
         self.deferred_split = DeferredSplit()
         self.vm_events: dict[str, int] = {}

@@ -39,7 +39,7 @@ def user_load(mm: MmStruct, address: int) -> str:
     :returns: empty, or why it gets nothing: see :func:`kmm.mm.fault.handle_mm_fault`
     :raises Hang: when the fault comes again and again
     """
-    return _access(mm, address, lambda entry: _compare(mm, address, _load(entry)), write=False)
+    return _access(mm, address, lambda entry: _compare(mm, address, entry, _load(entry)), write=False)
 
 
 def user_store(mm: MmStruct, address: int, token: int) -> str:
@@ -130,11 +130,13 @@ def _load(entry: pte_t) -> int:
     return 0 if pfn == ZERO_PFN else pfn
 
 
-def _compare(mm: MmStruct, address: int, found: int) -> None:
+def _compare(mm: MmStruct, address: int, entry: pte_t, found: int) -> None:
     """TRANSPARENCY: the process reads what it wrote last, or zeros where it allowed the kernel to forget that."""
     this, key = system.this, (mm.ident, page_number(address))
     expected = this.shadow.get(key)
-    if found == expected or (found == 0 and key in this.lazyfree and this.lazyfree[key] == expected):
+    if found == expected or (*key, pte_pfn(entry)) in this.leaving:
+        return
+    if found == 0 and key in this.lazyfree and this.lazyfree[key] == expected:
         return
     written = "nothing is mapped" if expected is None else f"contents {expected} were last written"
     current.machine.report("TRANSPARENCY", f"{mm.name} reads contents {found} from page {key[1]}, but {written} there")
@@ -146,7 +148,8 @@ def _store(mm: MmStruct, address: int, entry: pte_t, token: int) -> None:
     page = this.mem_map.get(pfn)
     if page is not None:
         current.machine.write(page, _contents, token, ONCE)
-        this.shadow[key] = token
-        this.lazyfree.pop(key, None)
+        if (*key, pfn) not in this.leaving:
+            this.shadow[key] = token
+            this.lazyfree.pop(key, None)
     elif pfn == ZERO_PFN:
         current.machine.report("TRANSPARENCY", f"{mm.name} writes to the zero page at page {key[1]}")

@@ -22,11 +22,11 @@ from kmm.mm.pgtable import (
     pgtable_trans_huge_withdraw,
     pmd_clear,
     pmd_lock,
-    pmd_lockptr,
     pmd_offset,
     pmd_pgtable,
     pmdp_get,
     pmdp_huge_get_and_clear,
+    pte_lockptr,
     pte_offset_map_lock,
     pte_unmap_unlock,
     ptep_get,
@@ -46,6 +46,7 @@ from kmm.mm.pte import (
     pmd_trans_huge,
     pte_marker_get,
     pte_none,
+    pte_pfn,
     pte_t,
     pte_to_swp_offset,
     swp_entry_pfn,
@@ -61,14 +62,16 @@ from kmm.mm.vmstat import add_mm_counter
 class Gathered:
     """``struct mmu_gather``: what is unmapped, and waits for the TLB flush.
 
-    ``folios`` keep their references until then; ``flush``: some CPU may have a translation.
+    ``folios`` keep their references until then; ``flush``: some CPU may have a translation; ``leaving``: see
+    :class:`~kmm.mm.system.System`.
     """
 
-    __slots__ = ("flush", "folios")
+    __slots__ = ("flush", "folios", "leaving")
 
     def __init__(self) -> None:
         self.folios: list[Folio] = []
         self.flush = False
+        self.leaving: list[tuple[int, int, int]] = []
 
     def append(self, folio: Folio) -> None:
         """One folio more."""
@@ -143,6 +146,7 @@ def zap_huge_pmd(vma: VmAreaStruct, pmd: PmdSlot, address: int, gathered: Gather
     spin_unlock(ptl)
     current.machine.free(withdrawn, "zap_deposited_table")
     _read_zeros(vma, address, HPAGE_PMD_NR())
+    _leaves(vma, address, pmd_pfn(old), HPAGE_PMD_NR(), gathered)
 
 
 def _read_zeros(vma: VmAreaStruct, address: int, nr: int) -> None:
@@ -153,7 +157,15 @@ def _read_zeros(vma: VmAreaStruct, address: int, nr: int) -> None:
         this.lazyfree.pop((vma.vm_mm.ident, index), None)
 
 
+def _leaves(vma: VmAreaStruct, address: int, pfn: int, nr: int, gathered: Gathered) -> None:
+    """The flush is still to come."""
+    index, left = page_number(address), gathered.leaving
+    left.extend((vma.vm_mm.ident, index + i, pfn + i) for i in range(nr))
+    system.this.leaving.update(left)
+
+
 def _give_up(gathered: Gathered) -> None:
+    system.this.leaving.difference_update(gathered.leaving)
     for folio in gathered.folios:
         free_swap_cache(folio)
         folio_put(folio)
@@ -171,6 +183,7 @@ def _zap_pte(vma: VmAreaStruct, ptep: PtePtr, addr: int, gathered: Gathered) -> 
     if pte_none(old):
         return None
     gathered.flush = True
+    _leaves(vma, addr, pte_pfn(old), 1, gathered)
     page = vm_normal_page(vma, addr, old)
     if page is None:
         ksm_might_unmap_zero_page(mm, old)
@@ -236,15 +249,26 @@ def zap_ptes(vma: VmAreaStruct, pmd: PmdSlot, start: int, nr: int, gathered: Gat
 
 
 def free_pte_table(vma: VmAreaStruct, pmd: PmdSlot) -> None:
-    """Detach the table and free it after a grace period."""
+    """Detach the table, if there still is one and nobody has filled an entry meanwhile, and free it after a grace period."""
     mm = vma.vm_mm
-    ptl = pmd_lockptr(mm, pmd)
-    spin_lock(ptl)
-    table = pmd_pgtable(pmdp_get(pmd))
-    pmd_clear(pmd)
+    ptl = pmd_lock(mm, pmd)
+    value = pmdp_get(pmd)
+    if not pmd_present(value) or pmd_trans_huge(value):
+        spin_unlock(ptl)
+        return
+    table = pmd_pgtable(value)
+    pte_ptl = pte_lockptr(mm, table)
+    if pte_ptl is not ptl:
+        spin_lock(pte_ptl)
+    empty = not any(ptep_get(PtePtr(table, i)) for i in range(HPAGE_PMD_NR()))
+    if empty:
+        pmd_clear(pmd)
+    if pte_ptl is not ptl:
+        spin_unlock(pte_ptl)
     spin_unlock(ptl)
-    mm_dec_nr_ptes(mm)
-    call_rcu(lambda: _free_table(table))
+    if empty:
+        mm_dec_nr_ptes(mm)
+        call_rcu(lambda: _free_table(table))
 
 
 def _free_table(table: PtePage) -> None:

@@ -157,6 +157,8 @@ def _check_steps(s: Scenario) -> None:
     some = bool(s.steps) or (steps and bool(s.actors))
     require(steps == some, "steps and their driver belong together", 'say kind = "steps" in [driver], and write [[step]]')
     require(not steps or not s.events, "an event beside steps is not supported", "make it a step")
+    daemons = sum(actor.op == "khugepaged" for actor in s.actors) + (s.driver.kind.value == "khugepaged")
+    require(not s.actors or daemons <= 1, "two tasks are khugepaged, which is one", "drop an actor, or use madvise")
     require(not s.actors or not s.events, "an event beside actors is not supported", "make it an actor")
     odd = next((failure.kind for failure in s.failures if failure.kind in ("cc", "slot", "swap_slots")), None)
     require(steps or odd is None, f'a failure "{odd}" needs steps', "drop it")

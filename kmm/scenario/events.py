@@ -6,7 +6,7 @@ from kmm.kernel.barrier import rcu_grace_period
 from kmm.kernel.stop import WouldBlock
 from kmm.kernel.task import Task
 from kmm.mm import one_table, sysfs
-from kmm.mm.gup import pin_user_page
+from kmm.mm.gup import try_pin
 from kmm.scenario.build import World
 from kmm.scenario.model import Event
 from kmm.scenario.place import OWNER_CPU
@@ -58,7 +58,7 @@ class Events:
             case "zap":
                 done = one_table.madvise_dontneed_page(mm, page)
             case "pin":
-                done = pin_user_page(mm, self.world.system.base + page * self.world.system.machine.page_size)
+                done = try_pin(mm, self.world.system.base + page * self.world.system.machine.page_size)
             case "prctl":
                 one_table.prctl_thp_disable(mm, except_advised=event.value == "except_advised")
                 done = True

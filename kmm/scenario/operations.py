@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final, TypeAlias
 
 import attrs
 
 from kmm.mm.deferred_split import deferred_split_scan
+from kmm.mm.dma import dma
 from kmm.mm.exit import mmput
-from kmm.mm.folio import Folio, folio_get, folio_trylock, folio_unlock
+from kmm.mm.folio import Folio, folio_get, folio_try_get, folio_trylock, folio_unlock
 from kmm.mm.fork import alloc_pid, dup_mm
 from kmm.mm.gup import pin_user_page, unpin_user_page
 from kmm.mm.khugepaged.daemon import khugepaged_pass
@@ -23,9 +25,9 @@ from kmm.mm.mprotect import do_mprotect
 from kmm.mm.mremap import do_mremap
 from kmm.mm.munmap import do_munmap
 from kmm.mm.page_alloc import folio_put
-from kmm.mm.pgtable import PtePage
+from kmm.mm.pgtable import pmd_offset, pmdp_get, pte_offset_map_ro_nolock, pte_unmap, ptep_get
 from kmm.mm.prctl import prctl_thp_disable_set
-from kmm.mm.pte import non_swap_entry, pte_t
+from kmm.mm.pte import PMD_NONE, is_pmd_migration_entry, non_swap_entry, pmd_pfn, pmd_trans_huge, pte_t
 from kmm.mm.split import split_folio
 from kmm.mm.swap import lru_add_drain_all
 from kmm.mm.sysfs import sysfs_write
@@ -34,7 +36,6 @@ from kmm.mm.uaccess import user_load, user_store
 from kmm.mm.vmscan import folio_referenced, swap_out_folio
 from kmm.scenario.build import VM_FLAGS
 from kmm.scenario.errors import ScenarioError
-from kmm.scenario.quiescence import table_of
 from kmm.scenario.step import Step
 
 
@@ -80,17 +81,23 @@ class Actor:
         return self.this.base + index * self.size
 
     def entry(self, index: int) -> pte_t:
-        """The entry of a page; none where there is no table."""
-        nr = self.this.machine.ptes
-        table = table_of(self.this, self.mm, index // nr)
-        return table._entries[index % nr] if isinstance(table, PtePage) else pte_t(0)
+        """The entry of a page, by a walk without lock; none where there is no table."""
+        address = self.address(index)
+        pmd = pmd_offset(self.mm, address)
+        ptep = None if pmd is None else pte_offset_map_ro_nolock(self.mm, pmd, address)[0]
+        if ptep is None:
+            return pte_t(0)
+        pte = ptep_get(ptep)
+        pte_unmap(ptep)
+        return pte
 
     def folio(self, index: int) -> Folio | None:
-        """The folio that a page has in memory."""
-        nr = self.this.machine.ptes
-        table = table_of(self.this, self.mm, index // nr)
-        if table is not None and not isinstance(table, PtePage):
-            return table.folio
+        """The folio that a page has in memory, by a walk without lock."""
+        pmd = pmd_offset(self.mm, self.address(index))
+        value = PMD_NONE if pmd is None else pmdp_get(pmd)
+        if pmd_trans_huge(value) or is_pmd_migration_entry(value):
+            first = self.this.mem_map.get(pmd_pfn(value))
+            return None if first is None else first.folio
         pte = self.entry(index)
         page = self.this.mem_map.get((pte >> 12) & 0xFFFFFFFFFF) if pte & 0x101 else None
         return None if page is None else page.folio
@@ -215,6 +222,11 @@ def _unpin(a: Actor) -> str:
     return ""
 
 
+def _gup(a: Actor, *, slow: bool = True) -> str:
+    write = a.step.value == "write"
+    return _each(a, lambda index: dma(a.mm, a.address(index), a.number << 40 | index + 1 if write else None, slow=slow))
+
+
 def _swapout(a: Actor) -> str:
     lru_add_drain_all()
     return _first(swap_out_folio(folio, force=True) for folio in a.folios("swap out"))
@@ -222,8 +234,10 @@ def _swapout(a: Actor) -> str:
 
 def _age(a: Actor) -> str:
     for folio in a.folios("age"):
-        if folio_evictable(folio):
-            folio_referenced(folio, is_locked=False)
+        if folio_try_get(folio):
+            if folio_evictable(folio):
+                folio_referenced(folio, is_locked=False)
+            folio_put(folio)
     return ""
 
 
@@ -284,6 +298,8 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "prctl": _prctl,
     "pin": _pin,
     "unpin": _unpin,
+    "gup": _gup,
+    "gup_fast": partial(_gup, slow=False),
     "swapout": _swapout,
     "age": _age,
     "split": _split,

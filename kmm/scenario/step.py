@@ -39,6 +39,11 @@ STEP_OPS: Final[dict[str, tuple[Takes, str]]] = {
     "prctl": (Takes.PROCESS | Takes.VALUE, "PR_SET_THP_DISABLE; `value`: `no`, `yes` or `except_advised`"),
     "pin": (Takes.RANGE, "somebody takes a long-lived reference to each page"),
     "unpin": (Takes.RANGE, "the reference is given back"),
+    "gup": (
+        Takes.RANGE | Takes.VALUE,
+        "each page is pinned, without locks if that is possible; a device reads it or, with `write`, writes it",
+    ),
+    "gup_fast": (Takes.RANGE | Takes.VALUE, "`gup` that gives up where locks would be needed"),
     "swapout": (Takes.RANGE, "reclaim swaps each page out, whether it is used or not"),
     "swapin": (Takes.RANGE, "the process reads pages that are swapped out"),
     "age": (Takes.RANGE, "reclaim looks who uses each page, and clears its young bits"),
@@ -51,7 +56,8 @@ STEP_OPS: Final[dict[str, tuple[Takes, str]]] = {
 """Each operation: what it says, and what it does."""
 
 ADVICE: Final = ("cold", "collapse", "dodump", "dofork", "dontdump", "dontfork", "dontneed", "free", "hugepage", "nohugepage", "pageout")
-_VALUES: Final = {"madvise": ADVICE, "prctl": ("no", "yes", "except_advised")}
+_DEVICE: Final = ("", "read", "write")
+_VALUES: Final = {"madvise": ADVICE, "prctl": ("no", "yes", "except_advised"), "gup": _DEVICE, "gup_fast": _DEVICE}
 _ACCESS: Final = ("exec", "read", "write")
 
 

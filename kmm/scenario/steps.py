@@ -71,6 +71,8 @@ class Steps:
         :raises ScenarioError: it cannot begin
         """
         mms = self.world.system.mms
+        if Takes.PROCESS not in STEP_OPS[step.op][0]:
+            return
         if step.process > len(mms):
             raise ScenarioError(f"there is no process {step.process}", "name one that is there, or fork it before")
         if not mms[step.process - 1]._mm_users:

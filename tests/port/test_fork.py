@@ -145,7 +145,7 @@ POISONED = attrs.evolve(system("a" * 8 + "." * 16, Step(op="pin", page=1), FORK,
 NOT_COPIED = attrs.evolve(system("." * 24, FORK), vmas=(Vma(pages="P" + "." * 23, flags=("read", "write"), anon_vma=False),))
 GRANDCHILD = system("." * 24, FORK, store(2, 0), Step(op="fork", process=2), Step(op="swapout", process=2, page=0))
 COPY = "if copy_mc_user_highpage(fresh.pages[0], page, address, vma):"
-REMEMBER = "this.shadow[ident, index] = this.shadow[oldmm.ident, index] if copied else 0"
+REMEMBER = "if copied:"
 OWN = 'anon_vma = AnonVma(f"anon_vma{new.vm_mm.ident}", parent.root, parent)'
 
 
@@ -163,8 +163,8 @@ OWN = 'anon_vma = AnonVma(f"anon_vma{new.vm_mm.ident}", parent.root, parent)'
         ("TRANSPARENCY", fork_huge._share_huge, "pmdp_set_wrprotect(pmd)", "pass", HUGE),
         ("PAGE_TABLE_CHECK", fork_ptes.copy_one, "pte = pte_wrprotect(pte)", "pass", PART),
         ("TRANSPARENCY", fork_ptes.copy_present_page, COPY, "if False:", PINNED),
-        ("REFCOUNT", fork.copy_pinned, "folio_put(folio)", "pass", POISONED),
-        ("TRANSPARENCY", fork._remember, REMEMBER, REMEMBER.replace(" if copied else 0", ""), NOT_COPIED),
+        ("REFCOUNT", fork._put_unused, "folio_put(prealloc.value)", "pass", POISONED),
+        ("TRANSPARENCY", fork._remember, REMEMBER, "if True:", NOT_COPIED),
         ("steps", fork.anon_vma_fork, OWN, OWN.replace("parent)", "parent.root)"), GRANDCHILD),
         ("LOCKDEP", fork.dup_mmap, "mmap_write_unlock(oldmm)", "pass", PART),
         ("REFCOUNT", mm_exit.mmput, "mmdrop(mm)", "pass", LEFT),
