@@ -73,7 +73,7 @@ CHANGES = [
     Change("REFCOUNT", v12, "folio_ref_add(folio, nr_pages - 1)", "folio_ref_add(folio, nr_pages)", LEFT),
     Change("REFCOUNT", swapfile.delete_from_swap_cache, "folio_put_refs(folio, 1 << folio.order)", "pass", make("haaaaaaa", direct(3))),
     Change("TLB", pgtable.pmdp_collapse_flush, "flush_tlb_range(vma, address, address + HPAGE_PMD_SIZE())", "pass", PMD),
-    Change("TLB", tlb.flush_everywhere, "for cpu in machine.cpus:", "for cpu in machine.cpus[:1]:", PMD),
+    Change("TLB", tlb.flush_everywhere, "del mine[address]", "pass", PMD),
     Change("CONSERVATION", succeeded, "add_mm_counter(mm, MM_ANONPAGES, 1)", "pass", make("aaaaaa..", direct(3))),
     Change("CONSERVATION", v12, "pgtable_trans_huge_deposit(mm, pmd, pgtable)", "pass", PMD),
     Change(

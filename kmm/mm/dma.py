@@ -25,11 +25,10 @@ def dma(mm: MmStruct, address: int, token: int | None, *, slow: bool) -> str:
     page, why = _pinned(mm, address, write=token is not None, slow=slow)
     if page is None:
         return "" if why == ZERO else why
-    pinned = system.this.shadow.get(key)
     if token is None:
-        dma_read(mm, address, page, (before, pinned))
+        dma_read(mm, address, page, (before, system.this.shadow.get(key)))
     else:
-        dma_write(mm, address, page, pinned, token)
+        dma_write(mm, address, page, token)
     gup_put_folio(page.folio, pin=True)
     return ""
 
@@ -53,9 +52,9 @@ def dma_read(mm: MmStruct, address: int, page: Page, known: tuple[int | None, ..
         current.machine.report("TRANSPARENCY", f"a device reads {had} from page {index} of {mm.name}, which held contents {known[-1]}")
 
 
-def dma_write(mm: MmStruct, address: int, page: Page, expected: int | None, token: int) -> None:
-    """The process reads what the device wrote, unless it has put something else there since the page was pinned."""
+def dma_write(mm: MmStruct, address: int, page: Page, token: int) -> None:
+    """The process reads what the device wrote, if until then it read there what the page held: else the page is no longer its own."""
     this, key = system.this, (mm.ident, page_number(address))
-    current.machine.rmw(page, Page.contents, lambda _: token, ONCE)
-    if this.shadow.get(key) == expected:
+    before = current.machine.rmw(page, Page.contents, lambda _: token, ONCE)
+    if this.shadow.get(key) == before:
         this.shadow[key] = token

@@ -52,6 +52,15 @@ def flush_everywhere(ident: int, start: int, end: int) -> None:
     machine = current.machine
     for cpu in machine.cpus:
         machine.rmw(cpu, Cpu.tlb, forget, ONCE)
+    if machine.scheduler is not None:
+        wait_for_instructions()
+        for cpu in machine.cpus:
+            machine.rmw(cpu, Cpu.tlb, forget, ONCE)
+
+
+def wait_for_instructions() -> None:
+    """Return when no CPU uses any more what it looked up in TLB or tables before."""
+    machine = current.machine
     if machine.scheduler is None:
         return
     if machine.tlb == "ipi":
@@ -59,7 +68,6 @@ def flush_everywhere(ident: int, start: int, end: int) -> None:
     for cpu in machine.cpus:
         if cpu is not current.cpu:
             smp_cond_load_acquire(cpu, Cpu.accessing, _idle)
-            machine.rmw(cpu, Cpu.tlb, forget, ONCE)
 
 
 def _idle(accessing: bool) -> bool:

@@ -56,6 +56,7 @@ from kmm.mm.rmap_large import folio_remove_rmap_pmd
 from kmm.mm.split_pmd import split_huge_pmd
 from kmm.mm.swapfile import free_swap_and_cache, free_swap_cache
 from kmm.mm.system import page_at
+from kmm.mm.tlb import wait_for_instructions
 from kmm.mm.vmstat import add_mm_counter
 
 
@@ -267,8 +268,7 @@ def free_pte_table(vma: VmAreaStruct, pmd: PmdSlot) -> None:
         spin_unlock(pte_ptl)
     spin_unlock(ptl)
     if empty:
-        mm_dec_nr_ptes(mm)
-        call_rcu(lambda: _free_table(table))
+        tlb_remove_table(mm, table)
 
 
 def _free_table(table: PtePage) -> None:
@@ -290,5 +290,14 @@ def free_table_unlocked(mm: MmStruct, address: int) -> None:
         return
     table = pmd_pgtable(pmdp_get(pmd))
     pmd_clear(pmd)
+    tlb_remove_table(mm, table)
+
+
+def tlb_remove_table(mm: MmStruct, table: PtePage) -> None:
+    """Give up a table that nobody can find any more: it is freed when no CPU walks it, and after a grace period.
+
+    The kernel flushes once, at the end of all unmapping; the flush that was observed before stands for it.
+    """
     mm_dec_nr_ptes(mm)
+    wait_for_instructions()
     call_rcu(lambda: _free_table(table))

@@ -17,6 +17,8 @@ GEOMETRY: Final = Geometry(ptes=8)
 QUICK: Final = (
     "load:3",
     "store:0",
+    "gup:0:write",
+    "gup_fast:0",
     "madvise:0-7:dontneed",
     "madvise:0-3:free",
     "munmap:0-3",

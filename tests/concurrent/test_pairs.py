@@ -1,0 +1,84 @@
+"""Actors beside each other, without a collapse: no sanitizer speaks, but for what docs/findings.md says of the kernel itself."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations_with_replacement
+from typing import Final
+
+import attrs
+import pytest
+
+from kmm.judge.outcomes import Outcomes
+from kmm.scenario.search import EXHAUSTIVE, SAMPLED
+from kmm.scenario.small_concurrent import ACTORS
+from refactors import v12
+from tests.concurrent.making import alone, violations
+
+MORE: Final = (
+    "store:3",
+    "gup:3",
+    "madvise:0-3:pageout",
+    "madvise:0-7:nohugepage",
+    "munmap:0-7",
+    "split:0",
+    "pin:0",
+    "khugepaged",
+    "munlock",
+)
+ALL: Final = (*ACTORS, *MORE)
+ONCE_ONLY: Final = ("exit", "khugepaged")
+"""A process ends once; khugepaged is one thread."""
+KNOWN: Final = ("Sysctl.khugepaged_max_ptes_none", "in __folio_mark_uptodate of new")
+"""F-02: the tunables are plain variables. F-03: a new page's flags are written plainly behind its barrier."""
+CRASH: Final = re.compile(r"^(DEADLOCK|HANG|BUG)|\w in \w+:\d")
+PAIRS: Final = [pair for pair in combinations_with_replacement(ALL, 2) if pair[0] != pair[1] or pair[0] not in ONCE_ONLY]
+FEW: Final = (
+    ("store:3", "store:3"),
+    ("store:3", "madvise:0-7:dontneed"),
+    ("load:3", "munmap:0-7"),
+    ("gup:0:write", "fork"),
+    ("swapout:0", "store:0"),
+    ("mprotect:0-7:read", "store:0"),
+    ("mremap:0-1>4", "load:3"),
+    ("fork", "store:0"),
+    ("mlock:0-7", "swapout:0"),
+    ("drain", "exit"),
+)
+
+
+def unknown(pair: tuple[str, ...], found: Outcomes) -> list[str]:
+    """Violations that are no finding, and tasks that did not return."""
+    wrong = [each for each in violations(found) if not any(known in each for known in KNOWN)]
+    for each in found.all:
+        wrong += [f"{pair}: {said}" for said in found.observation(each).actors if CRASH.search(said)]
+    return sorted(wrong)
+
+
+@pytest.mark.parametrize("actor", ALL)
+def test_each_alone(actor: str) -> None:
+    found = Outcomes(alone(actor, pages="aaa.aaaa"), v12.VARIANT, EXHAUSTIVE)
+    assert found.exploration.traces == 1
+    assert unknown((actor,), found) == []
+
+
+@pytest.mark.parametrize("pair", FEW, ids=" ".join)
+def test_a_few_pairs(pair: tuple[str, str]) -> None:
+    found = Outcomes(alone(*pair, pages="aaa.aaaa"), v12.VARIANT, attrs.evolve(EXHAUSTIVE, budget=800))
+    assert unknown(pair, found) == []
+
+
+@pytest.mark.full
+def test_all_pairs() -> None:
+    for pair in PAIRS:
+        found = Outcomes(alone(*pair, pages="aaa.aaaa"), v12.VARIANT, SAMPLED)
+        assert unknown(pair, found) == [], pair
+
+
+def test_a_fault_that_does_not_look_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seeded: freeing a table without a second look at its entries loses what a fault has put there."""
+    from kmm.mm import zap
+
+    monkeypatch.setattr(zap, "any", lambda _entries: False, raising=False)
+    found = Outcomes(alone("store:3", "madvise:0-7:dontneed", pages="aaa.aaaa"), v12.VARIANT, attrs.evolve(EXHAUSTIVE, budget=3_000))
+    assert any("TRANSPARENCY" in each or "CONSERVATION" in each for each in violations(found))
