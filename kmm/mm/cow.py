@@ -30,11 +30,21 @@ from kmm.mm.geometry import PAGE_SIZE
 from kmm.mm.ksm import ksm_might_unmap_zero_page
 from kmm.mm.memcontrol import mem_cgroup_charge
 from kmm.mm.memory import clear_user_highpage, copy_mc_user_highpage, maybe_mkwrite, mk_pte, vm_normal_page
-from kmm.mm.mm_types import MM_ANONPAGES, VmAreaStruct
+from kmm.mm.mm_types import MM_ANONPAGES, VM_UFFD_WP, VmAreaStruct
+from kmm.mm.mmu_gather import mm_tlb_flush_pending
 from kmm.mm.mmu_notifier import MmuNotifierRange, mmu_notifier_invalidate_range_end, mmu_notifier_invalidate_range_start
 from kmm.mm.page_alloc import __folio_alloc, folio_put
 from kmm.mm.pgalloc import anon_vma_prepare
-from kmm.mm.pgtable import PtePage, PtePtr, pte_offset_map_lock, pte_unmap_unlock, ptep_get, set_pte_at, update_mmu_cache_range
+from kmm.mm.pgtable import (
+    PtePage,
+    PtePtr,
+    flush_tlb_range,
+    pte_offset_map_lock,
+    pte_unmap_unlock,
+    ptep_get,
+    set_pte_at,
+    update_mmu_cache_range,
+)
 from kmm.mm.pgtable_generic import ptep_clear_flush
 from kmm.mm.pte import is_zero_pfn, pte_mkdirty, pte_mkyoung, pte_pfn, pte_t
 from kmm.mm.rmap import folio_add_new_anon_rmap, folio_remove_rmap_ptes
@@ -57,6 +67,8 @@ def do_wp_page(vmf: VmFault, pte: PtePtr, ptl: SpinLock) -> str:
     if userfaultfd_pte_wp(vma, ptep_get(pte)):
         pte_unmap_unlock(pte, ptl)
         return handle_userfault(vmf)
+    if vma.vm_flags & VM_UFFD_WP and mm_tlb_flush_pending(vma.vm_mm):
+        flush_tlb_range(vma, vmf.address, vmf.address + PAGE_SIZE())
     page = vm_normal_page(vma, vmf.address, orig_pte)
     if page is not None and _may_reuse(page, vma):
         if not PageAnonExclusive(page):

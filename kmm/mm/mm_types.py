@@ -128,6 +128,7 @@ class MmStruct(Shared):
         "_pmds",
         "_rss_stat",
         "_secondary_young",
+        "_tlb_flush_pending",
         "_vmas",
         "_write_protect_seq",
         "has_notifiers",
@@ -146,6 +147,7 @@ class MmStruct(Shared):
     pmds: Field[list[PmdPage | None]] = Field()
     rss_stat: Field[list[int]] = Field()
     secondary_young: Field[frozenset[int]] = Field()
+    tlb_flush_pending: Field[int] = Field()
     vmas: Field[tuple[VmAreaStruct, ...]] = Field()
     write_protect_seq: Field[int] = Field()
 
@@ -165,6 +167,7 @@ class MmStruct(Shared):
         self._pmds: list[PmdPage | None] = [None]
         self._rss_stat = [0, 0]
         self._secondary_young: frozenset[int] = frozenset()
+        self._tlb_flush_pending = 0
         self._vmas: tuple[VmAreaStruct, ...] = ()
         self._write_protect_seq = 0
 

@@ -60,6 +60,11 @@ def pte_swp_clear_uffd_wp(pte: pte_t) -> pte_t:
     return pte_t(pte & ~_SWP_UFFD_WP)
 
 
+def pte_swp_mkuffd_wp(pte: pte_t) -> pte_t:
+    """A non-present entry that userfaultfd write-protects."""
+    return pte_t(pte | _SWP_UFFD_WP)
+
+
 def pte_swp_clear_exclusive(pte: pte_t) -> pte_t:
     """The swapped page is shared."""
     return pte_t(pte & ~_SWP_EXCLUSIVE)

@@ -15,7 +15,7 @@ from kmm.scenario.spec import parse_actor
 
 GEOMETRY: Final = Geometry(ptes=8)
 QUICK: Final = (
-    "load:3",
+    "load:0",
     "store:0",
     "gup:0:write",
     "gup_fast:0",
@@ -24,14 +24,13 @@ QUICK: Final = (
     "munmap:0-3",
     "mprotect:0-7:read",
     "mremap:0-1>4",
-    "mlock:0-7",
     "fork",
     "prctl:yes",
     "sysfs:khugepaged/max_ptes_none=0",
     "sysfs:hugepages-16kB/enabled=never",
 )
 """One of each kind that has few schedules, where it meets the collapse."""
-ACTORS: Final = (*QUICK, "madvise:0-7:collapse", "exit", "swapout:0", "age:0", "drain")
+ACTORS: Final = (*QUICK, "load:3", "mlock:0-7", "madvise:0-7:collapse", "exit", "swapout:0", "age:0", "drain")
 """One of each kind."""
 MAPS: Final = ("aaa.aaaa", "waaaaaaa")
 """A hole that may be filled; a page to swap in."""
