@@ -74,9 +74,7 @@ def seconds_a_pte(ptes: int, variant: Variant) -> float:
     tunables = Tunables.default(geometry).with_orders(geometry, *range(2, geometry.pmd_order + 1))
     tunables = attrs.evolve(tunables, max_ptes_shared=ptes - 1, max_ptes_swap=ptes - 1)
     pages = ("a" * 20 + "2222" + "ss" + "rrrr" + "zz" + "33333333" + "oooo" + "....") * ptes
-    scenario = Scenario(
-        geometry=geometry, tunables=tunables, vmas=(Vma(pages=pages[:ptes]),), driver=Driver(kind=DriverKind.KHUGEPAGED)
-    )
+    scenario = Scenario(geometry=geometry, tunables=tunables, vmas=(Vma(pages=pages[:ptes]),), driver=Driver(kind=DriverKind.KHUGEPAGED))
     return min(_timed(lambda: run(scenario, variant)) for _ in range(3)) / ptes
 
 

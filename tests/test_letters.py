@@ -200,9 +200,7 @@ def test_counters(letter: str) -> None:
     assert sum(folio._pincount for folio in world.system.folios) == (letter in "pH")
     assert len(world.system.migrations._under_way) == (letter == "M")
     used = slots_in_use(world.system)
-    assert {slot._count for slot in used.values()} == {"w": {1}, "v": {1}, "q": {1}, "y": {2}, "h": {0}}.get(
-        letter, set()
-    )
+    assert {slot._count for slot in used.values()} == {"w": {1}, "v": {1}, "q": {1}, "y": {2}, "h": {0}}.get(letter, set())
     assert [slot._cached is not None for slot in used.values()] == [letter in "vh"] * (letter in "wvyqh")
 
 
