@@ -18,6 +18,7 @@ from kmm.live.given import given
 from kmm.scenario.errors import BadInputError
 from kmm.scenario.families import Family
 from kmm.scenario.model import Scenario
+from kmm.scenario.recorded import MEMORIES
 from kmm.scenario.run import run as run_scenario
 from kmm.scenario.scope import SCOPES, generated
 from kmm.scenario.toml import load, load_many
@@ -28,6 +29,7 @@ AnyVariant: TypeAlias = str | os.PathLike[str] | LoadedVariant
 AnyScenarios: TypeAlias = str | os.PathLike[str] | Iterable[Scenario]
 """Scenarios: a file of them, or the values."""
 ScopeName: TypeAlias = Literal["quick", "full"]
+MemoryModel: TypeAlias = Literal["sc", "pso"]
 Expectation: TypeAlias = Literal["equivalent", "refines"]
 
 _SEEDS: Final = 2**32
@@ -67,6 +69,7 @@ def check(
     *,
     scenarios: AnyScenarios | None = None,
     scope: ScopeName | None = None,
+    memory: MemoryModel = "sc",
     seed: int = 0,
     budget_s: float | None = None,
     jobs: int | None = None,
@@ -79,6 +82,7 @@ def check(
 
     :param scenarios: judge these; captured ones are judged in four forms
     :param scope: how much to generate when no scenarios are given; default ``quick``, about a minute
+    :param memory: the memory model of given scenarios with actors, ``sc`` or ``pso``
     :param seed: of what is generated, 0 to 2^32 - 1
     :param budget_s: stop judging after so many seconds; ``None``: no limit
     :param jobs: worker processes; default, and at most, one a CPU
@@ -95,8 +99,11 @@ def check(
     if jobs is not None:
         _whole("jobs", jobs, 1, _MAX_JOBS)
     _one_of("expect", expect, EXPECTATIONS)
+    _one_of("memory", memory, MEMORIES)
+    if memory != "sc" and scenarios is None:
+        raise ArgumentError("memory is for given scenarios", "give scenarios, or drop it")
     directory = None if counterexample_dir is None else _directory("counterexample_dir", counterexample_dir)
-    families = _generated("quick" if scope is None else scope, seed) if scenarios is None else _given(scenarios)
+    families = _generated("quick" if scope is None else scope, seed) if scenarios is None else _given(scenarios, memory)
     loaded, loaded_baseline = _loaded("candidate", candidate), _loaded("baseline", baseline)
     verdict = judge(loaded_baseline, loaded, families, seed=seed, budget_s=budget_s, jobs=jobs, expect=expect)
     if directory is None:
@@ -137,9 +144,9 @@ def _generated(scope: str, seed: int) -> list[Family]:
     return generated(scope, seed)
 
 
-def _given(scenarios: AnyScenarios) -> tuple[Family, ...]:
+def _given(scenarios: AnyScenarios, memory: str) -> tuple[Family, ...]:
     if isinstance(scenarios, str | os.PathLike):
-        return given(load_scenarios(scenarios), "files")
+        return given(load_scenarios(scenarios), "files", memory)
     if not isinstance(scenarios, Iterable):
         raise ArgumentError(f"scenarios is {scenarios!r}", "give a file, or a list of kmm.Scenario")
     values = tuple(scenarios)
@@ -148,7 +155,7 @@ def _given(scenarios: AnyScenarios) -> tuple[Family, ...]:
             raise ArgumentError(f"scenarios[{number}] is {each!r}", "give kmm.Scenario values; kmm.load_scenarios reads a file")
     if not values:
         raise ArgumentError("there is no scenario in scenarios", "give one or more")
-    return given(values, "given")
+    return given(values, "given", memory)
 
 
 def _loaded(argument: str, variant: AnyVariant) -> LoadedVariant:

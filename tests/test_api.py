@@ -174,6 +174,8 @@ VARIANT = "give a name, a path or what kmm.load_variant gave"
         ({"scenarios": [7]}, "scenarios[0] is 7; give kmm.Scenario values; kmm.load_scenarios reads a file"),
         ({"scenarios": "none.toml"}, "none.toml: there is no such file; check the name"),
         ({"scenarios": [], "scope": "quick"}, "scenarios and scope exclude each other; drop one"),
+        ({"memory": "pso", "scenarios": None}, "memory is for given scenarios; give scenarios, or drop it"),
+        ({"memory": "tso"}, "memory is 'tso'; use sc or pso"),
         ({"candidate": None}, f"candidate is None; {VARIANT}"),
         ({"candidate": V12.variant}, f"candidate is {V12.variant!r}; {VARIANT}"),
         ({"baseline": b"v12"}, f"baseline is b'v12'; {VARIANT}"),

@@ -168,6 +168,7 @@ def test_a_replay_of_a_variant_that_does_not_exist(capsys: pytest.CaptureFixture
         (["check", "--expect", "different"], "--expect"),
         (["check", "--format", "yaml"], "--format"),
         (["check", "--scope", "quick", "--scenario", "s.toml"], "--scope and --scenario exclude each other"),
+        (["check", "--memory", "pso"], "--memory needs --scenario"),
         (["run"], "Missing argument"),
         (["run", "s.toml", "t.toml"], "unexpected extra argument"),
         (["replay"], "Missing argument"),

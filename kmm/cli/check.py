@@ -34,6 +34,9 @@ Examples:
 @click.argument("candidate", default="reviewed", type=VARIANT)
 @click.option("--baseline", default="v12", show_default=True, metavar="NAME", type=VARIANT, help="The variant to compare with.")
 @click.option("--scenario", "scenarios", multiple=True, type=SCENARIO, help="Judge the scenarios of this file instead; repeatable.")
+@click.option(
+    "--memory", type=click.Choice(["sc", "pso"]), default="sc", show_default=True, help="The memory model, for given scenarios with actors."
+)
 @click.option("--scope", type=click.Choice(["quick", "full"]), default="quick", show_default=True, help="How much to run.")
 @click.option(
     "--budget",
@@ -54,6 +57,7 @@ def check(
     candidate: str,
     baseline: str,
     scenarios: tuple[str, ...],
+    memory: str,
     scope: str,
     budget: float | None,
     seed: int,
@@ -76,6 +80,8 @@ def check(
     """
     if scenarios and ctx.get_parameter_source("scope") is click.core.ParameterSource.COMMANDLINE:
         raise click.UsageError("--scope and --scenario exclude each other")
+    if memory != "sc" and not scenarios:
+        raise click.UsageError("--memory needs --scenario")
     from kmm.judge.check import check as judge
     from kmm.judge.filed import with_file
     from kmm.report import console
@@ -83,7 +89,7 @@ def check(
     from kmm.scenario.scope import generated
 
     sides = load(baseline), load(candidate)
-    families = _from_files(scenarios, sides[0]) if scenarios else generated(scope, seed)
+    families = _from_files(scenarios, sides[0], memory) if scenarios else generated(scope, seed)
     with Progress(console.stderr()) as progress:
         verdict = judge(*sides, families, seed=seed, budget_s=budget, jobs=jobs, progress=progress.update, expect=expect)
     verdict = with_file(verdict, Path(), baseline=baseline, candidate=candidate)
@@ -98,7 +104,7 @@ def check(
     ctx.exit(verdict.exit_code)
 
 
-def _from_files(files: tuple[str, ...], baseline: LoadedVariant) -> tuple[Family, ...]:
+def _from_files(files: tuple[str, ...], baseline: LoadedVariant, memory: str) -> tuple[Family, ...]:
     """Everything in the files, whose steps can all happen with the baseline."""
     from kmm.judge.possible import need_possible
     from kmm.live.given import given
@@ -110,4 +116,4 @@ def _from_files(files: tuple[str, ...], baseline: LoadedVariant) -> tuple[Family
         for number, s in enumerate(found):
             need_possible(s, baseline, file, number if len(found) > 1 else None)
         scenarios += found
-    return given(scenarios, "files")
+    return given(scenarios, "files", memory)

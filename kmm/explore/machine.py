@@ -117,6 +117,8 @@ class ExploringMachine(Machine):
             if place is not None:
                 value = self.memory.load(place, order)
                 self._passed(obj, field.name)
+                if self.recorder is not None:
+                    self.recorder.read(obj.name, field.name, value)
                 return cast(T, value)
         return Machine.read(self, obj, field, order)
 
@@ -127,6 +129,8 @@ class ExploringMachine(Machine):
             if place is not None:
                 self.memory.store(place, value, order)
                 self._passed(obj, field.name)
+                if self.recorder is not None:
+                    self.recorder.write(obj.name, field.name, value)
                 return
         Machine.write(self, obj, field, value, order)
 
@@ -137,6 +141,8 @@ class ExploringMachine(Machine):
             if place is not None:
                 old = self.memory.rmw(place, cast("Callable[[object], object]", fn), order)
                 self._passed(obj, field.name)
+                if self.recorder is not None:
+                    self.recorder.write(obj.name, field.name, fn(cast(T, old)))
                 return cast(T, old)
             self._release(order)
         return Machine.rmw(self, obj, field, fn, order)
@@ -152,6 +158,8 @@ class ExploringMachine(Machine):
             if place is not None:
                 value = self.memory.load(place, order)
                 self._passed(obj, field.name)
+                if self.recorder is not None:
+                    self.recorder.read(obj.name, f"{field.name}[{index}]", value)
                 return cast(T, value)
         return Machine.read_item(self, obj, field, index, order)
 
@@ -162,6 +170,8 @@ class ExploringMachine(Machine):
             if place is not None:
                 self.memory.store(place, value, order)
                 self._passed(obj, field.name)
+                if self.recorder is not None:
+                    self.recorder.write(obj.name, f"{field.name}[{index}]", value)
                 return
         Machine.write_item(self, obj, field, index, value, order)
 
@@ -172,6 +182,8 @@ class ExploringMachine(Machine):
             if place is not None:
                 old = self.memory.rmw(place, cast("Callable[[object], object]", fn), order)
                 self._passed(obj, field.name)
+                if self.recorder is not None:
+                    self.recorder.write(obj.name, f"{field.name}[{index}]", fn(cast(T, old)))
                 return cast(T, old)
             self._release(order)
         return Machine.rmw_item(self, obj, field, index, fn, order)

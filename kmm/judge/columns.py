@@ -14,6 +14,8 @@ WIDTH: Final = 100
 """Columns of text, at most."""
 EDGE: Final = 2
 """Events that are shown at the begin and at the end of what a task does without a break."""
+WHOLE: Final = 10
+"""Up to so many events are shown all."""
 _GAP: Final = " | "
 
 
@@ -47,7 +49,7 @@ def columns(events: Sequence[Event], tasks: Sequence[str], width: int = WIDTH) -
 def _condensed(run: list[Event], width: int) -> Iterator[str]:
     left_out = len(run) - 2 * EDGE
     for number, event in enumerate(run):
-        if left_out > 1 and EDGE <= number < EDGE + left_out:
+        if len(run) > WHOLE and EDGE <= number < EDGE + left_out:
             if number == EDGE:
                 yield f"... {left_out} more"
             continue

@@ -16,7 +16,7 @@ from kmm.judge.differing import differing
 from kmm.judge.observe import observe
 from kmm.judge.variants import LoadedVariant
 from kmm.judge.words import step_text, trace_line
-from kmm.kernel.record import Step
+from kmm.kernel.record import READ, Step
 from kmm.scenario.model import Scenario
 from kmm.scenario.run import Run, run
 
@@ -113,7 +113,7 @@ def explain(s: Scenario, baseline: LoadedVariant, candidate: LoadedVariant) -> E
 
 def explain_runs(a: Run, b: Run, baseline: LoadedVariant, candidate: LoadedVariant) -> Explanation:
     """Where two runs part that were made with a log."""
-    steps, others = steps_of(a), steps_of(b)
+    steps, others = ([step for step in steps_of(each) if not step.text.startswith(READ)] for each in (a, b))
     common = next((i for i, (x, y) in enumerate(zip(steps, others, strict=False)) if _said(x) != _said(y)), min(len(steps), len(others)))
     same = common == len(steps) == len(others)
     x, y = observe(a), observe(b)

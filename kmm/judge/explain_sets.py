@@ -14,7 +14,7 @@ from kmm.judge.explain import explain_runs, steps_of
 from kmm.judge.outcomes import Outcomes
 from kmm.judge.sets import Sets, judge_sets
 from kmm.judge.variants import LoadedVariant
-from kmm.judge.witness import from_record, to_record
+from kmm.judge.witness import deviation_text, from_record, to_record
 from kmm.kernel.record import Step
 from kmm.mm.variant import Variant
 from kmm.scenario.actors import driver_name, task_names
@@ -73,9 +73,12 @@ def _claim(sets: Sets, record: Recorded) -> list[str]:
     text = (
         f"{names[0]} can come to something that {names[1]} never does: {names[1]} has {count} outcome{'s' if count > 1 else ''} in "
         f"{record.others} executions, {_how(other)}. The schedule leaves the usual order {deviations} "
-        f"time{'' if deviations == 1 else 's'}:"
+        f"time{'' if deviations == 1 else 's'}{':' if deviations else '.'}"
     )
-    return textwrap.wrap(text, WIDTH, break_on_hyphens=False)
+    out = textwrap.wrap(text, WIDTH, break_on_hyphens=False)
+    for each in from_record(record).deviations:
+        out += textwrap.wrap(deviation_text(each), WIDTH, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
+    return out
 
 
 def _how(of: Outcomes) -> str:

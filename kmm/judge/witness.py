@@ -31,3 +31,10 @@ def from_record(record: Recorded) -> Schedule:
     """A schedule that can be replayed."""
     deviations = [Deviation(Step(each.task, each.function, each.primitive, each.place, each.nth), each.to) for each in record.deviations]
     return Schedule(record.memory, record.shared, tuple(deviations))
+
+
+def deviation_text(each: Deviation) -> str:
+    """A deviation in words."""
+    step = each.before
+    nth = f", time {step.nth}" if step.nth > 1 else ""
+    return f"{each.to} goes on before {step.task}: {step.primitive} {step.place} in {step.function}{nth}".replace("  ", " ")

@@ -21,7 +21,8 @@ _PRINT: Final = {
 _PFN_FIELD: Final = {"mm_khugepaged_scan_pmd": 1, "mm_collapse_huge_page_isolate": 0}
 _NO_PFN: Final = hex((1 << 64) - 1)
 _OBJECT: Final = re.compile(r"<kmm\.[\w.]+\.(\w+) object at 0x[0-9a-f]+>")
-_ENTRY: Final = re.compile(r"\.entries\[\d+\] = (0x[0-9a-f]+|\d+)$")
+_ENTRY: Final = re.compile(r"\.entries\[\d+\](?: =|:) (0x[0-9a-f]+|\d+)$")
+_TLB: Final = re.compile(r"(\.tlb(?: =|:)) (\{.*\})$")
 
 
 def trace_line(name: str, fields: Sequence[object], *, pfns: bool = True) -> str:
@@ -51,9 +52,17 @@ def _field(event: str, i: int, field: object, pfns: bool) -> str:
     return str(int(field)) if isinstance(field, bool) else str(field)
 
 
+def _entries(tlb: str) -> str:
+    found = len(re.findall(r"\d+: \d+", tlb))
+    return f"{found} translation{'' if found == 1 else 's'}"
+
+
 def step_text(text: str) -> str:
     """A logged step, free of addresses of this process, with the bits of an entry spelled out."""
     plain = _OBJECT.sub(r"\1", text)
+    tlb = _TLB.search(plain)
+    if tlb:
+        return f"{plain[: tlb.end(1)]} {_entries(tlb[2])}"
     entry = _ENTRY.search(plain)
     return f"{plain} ({entry_words(int(entry[1], 0))})" if entry else plain
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from typing import Final
 
 import attrs
 
 from kmm.kernel import current
+
+READ: Final = "reads "
 
 
 @attrs.frozen
@@ -24,7 +27,7 @@ class Step:
 
 
 class Recorder:
-    """Collects the writes, lock operations, trace events and reports of a run, in order."""
+    """Collects the writes, lock operations, trace events and reports of a run, in order; and the reads of what several tasks use."""
 
     __slots__ = ("steps",)
 
@@ -33,7 +36,11 @@ class Recorder:
 
     def write(self, obj: str, field: str, value: object) -> None:
         """A store."""
-        self.note(f"{obj}.{field} = {hex(value) if type(value) is int and value > 9999 else value}")
+        self.note(f"{obj}.{field} = {_shown(value)}")
+
+    def read(self, obj: str, field: str, value: object) -> None:
+        """A load of what another task may write."""
+        self.note(f"{READ}{obj}.{field}: {_shown(value)}")
 
     def note(self, text: str) -> None:
         """Anything else."""
@@ -47,3 +54,7 @@ class Recorder:
                 break
             frame = frame.f_back
         self.steps.append(Step(text, tuple(stack), current.task.name))
+
+
+def _shown(value: object) -> object:
+    return hex(value) if type(value) is int and value > 9999 else value

@@ -14,6 +14,7 @@ from kmm.explore import Deviation
 from kmm.judge.differing import differing
 from kmm.judge.observe import Observation
 from kmm.judge.outcomes import Outcomes
+from kmm.judge.witness import deviation_text
 from kmm.report.pagemap import after
 from kmm.scenario.actors import task_names
 from kmm.scenario.checks import GAP
@@ -137,10 +138,3 @@ def _schedule(deviations: tuple[Deviation, ...]) -> Iterator[tuple[str, str]]:
         title = ""
     if len(deviations) > MAX_DEVIATIONS:
         yield title, f"and {len(deviations) - MAX_DEVIATIONS} more"
-
-
-def deviation_text(each: Deviation) -> str:
-    """A deviation in words."""
-    step = each.before
-    nth = f", time {step.nth}" if step.nth > 1 else ""
-    return f"{each.to} goes on before {step.task}: {step.primitive} {step.place} in {step.function}{nth}".replace("  ", " ")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 
 from kmm.scenario.errors import require
 
 SIDES = ("baseline", "candidate")
-MEMORIES = ("sc", "pso")
+MEMORIES: Final = ("sc", "pso")
 
 
 @attrs.frozen(kw_only=True)

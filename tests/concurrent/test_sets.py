@@ -146,6 +146,15 @@ def test_scenarios_with_three_tasks_are_sampled() -> None:
     assert str(SCHEDULES) in only.scope[0].set
 
 
+def test_the_memory_model_reaches_every_search_and_the_certificate() -> None:
+    families = given([UNMAP, beside("load:0", "store:1")], "tests", "pso")
+    assert {family.search.memory for family in families} == {"pso"}
+    buffered, usual = (check(V12, load_variant("reviewed"), given([UNMAP], "tests", memory), seed=0) for memory in ("pso", "sc"))
+    assert "under store buffers" in buffered.scope[0].set
+    assert buffered.relation is Relation.EQUIVALENT
+    assert buffered.certificate != usual.certificate
+
+
 def test_a_variant_that_does_not_do_it_is_not_applicable() -> None:
     pair = judge_pair(beside("load:0", orders=(2,)), v12.VARIANT, load_variant("base").variant)
     assert not pair.applicable
