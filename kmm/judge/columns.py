@@ -16,6 +16,8 @@ EDGE: Final = 2
 """Events that are shown at the begin and at the end of what a task does without a break."""
 WHOLE: Final = 10
 """Up to so many events are shown all."""
+REPORTS: Final = 2
+"""Of a sanitizer, shown wherever they stand in it."""
 _GAP: Final = " | "
 
 
@@ -25,11 +27,13 @@ class Event:
 
     :param text: in kernel words
     :param where: function, file and line
+    :param is_report: a sanitizer said it
     """
 
     task: str
     text: str
     where: str
+    is_report: bool = False
 
 
 def columns(events: Sequence[Event], tasks: Sequence[str], width: int = WIDTH) -> list[str]:
@@ -47,13 +51,20 @@ def columns(events: Sequence[Event], tasks: Sequence[str], width: int = WIDTH) -
 
 
 def _condensed(run: list[Event], width: int) -> Iterator[str]:
-    left_out = len(run) - 2 * EDGE
+    shown = _shown(run)
     for number, event in enumerate(run):
-        if len(run) > WHOLE and EDGE <= number < EDGE + left_out:
-            if number == EDGE:
-                yield f"... {left_out} more"
-            continue
-        yield from _cell(event, width)
+        if number in shown:
+            yield from _cell(event, width)
+        elif number - 1 in shown:
+            yield f"... {next(at for at in range(number, len(run)) if at in shown) - number} more"
+
+
+def _shown(run: list[Event]) -> set[int]:
+    """Numbers of the events that are shown."""
+    if len(run) <= WHOLE:
+        return set(range(len(run)))
+    reports = [number for number, event in enumerate(run) if event.is_report]
+    return {*range(EDGE), *reports[:REPORTS], *range(len(run) - EDGE, len(run))}
 
 
 def _cell(event: Event, width: int) -> Iterator[str]:

@@ -87,7 +87,7 @@ def _how(of: Outcomes) -> str:
 
 def _columns(s: Scenario, run: Run) -> list[str]:
     tasks = [*driver_name(s), *task_names(s)]
-    events = [Event(step.task, step.text, _where(step)) for step in steps_of(run)]
+    events = [Event(step.task, step.text, _where(step), step.text.partition(":")[0].isupper()) for step in steps_of(run)]
     tasks += dict.fromkeys(event.task for event in events if event.task not in tasks)
     return columns(events, tasks)
 

@@ -27,7 +27,9 @@ def test_each_event_stands_in_its_task_s_column() -> None:
 def test_the_middle_of_what_a_task_does_without_a_break_is_left_out() -> None:
     events = [Event("a", str(number), "") for number in range(11)]
     assert columns(events, ("a",))[2:] == ["0", "1", "... 7 more", "9", "10"]
-    assert columns(events[:10], ("a",))[2:] == [str(number) for number in range(10)]
+    events[5] = Event("a", "KASAN: 5", "", is_report=True)
+    assert columns(events, ("a",))[2:] == ["0", "1", "... 3 more", "KASAN: 5", "... 3 more", "9", "10"]
+    assert columns(events[:10], ("a",))[2:] == [event.text for event in events[:10]]
 
 
 @given(st.lists(st.builds(Event, st.sampled_from(TASKS), st.text("ab _.", max_size=150), st.text("x:1 ", max_size=90)), max_size=30))
