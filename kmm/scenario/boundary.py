@@ -77,6 +77,20 @@ BOUNDARY: Final = (
         where="kmm.kernel.barrier",
     ),
     Gap(
+        key="steps",
+        area="concurrency",
+        kernel="every load and store is one, and freeing a page or looking a swap slot up is many",
+        model="accesses of what the collapse path shares are steps; freeing a folio is one, the check of page tables and observation none",
+        where="kmm.explore.machine",
+    ),
+    Gap(
+        key="lru-lock",
+        area="concurrency",
+        kernel="isolating folios takes the lock of their LRU list",
+        model="each folio's LRU flag alone says who isolates it",
+        where="kmm.mm.swap",
+    ),
+    Gap(
         key="daemon",
         area="drivers",
         kernel="khugepaged scans files and shared memory too, raises min_free_kbytes, and is frozen and moved among nodes",
@@ -132,6 +146,27 @@ BOUNDARY: Final = (
         kernel="the last user of an address space tears it down",
         model="the exit event only drops the last user; the exit step tears it down",
         where="kmm.mm.one_table",
+    ),
+    Gap(
+        key="fork",
+        area="address space",
+        kernel="a child's VMA may take over an anon_vma that few use; a failed fork leaves nothing behind; munmap frees PMD pages",
+        model="every VMA of a child has an anon_vma of its own; a failed fork uses its number up; PMD pages stay",
+        where="kmm.mm.fork",
+    ),
+    Gap(
+        key="mremap-ksm",
+        area="address space",
+        kernel="mremap unmerges KSM pages first",
+        model="it moves them as they are",
+        where="kmm.mm.mremap",
+    ),
+    Gap(
+        key="mlock",
+        area="address space",
+        kernel="mlock is limited by RLIMIT_MEMLOCK",
+        model="it is not",
+        where="kmm.mm.mlock_vma",
     ),
     Gap(
         key="faults",
@@ -218,6 +253,13 @@ BOUNDARY: Final = (
         kernel="several devices that fill up, with read-ahead, writeback and zswap",
         model="one synchronous device that is never full; slot numbers are not used again; errors and lock contention are injected",
         where="kmm.mm.swap_alloc",
+    ),
+    Gap(
+        key="reuse",
+        area="swap",
+        kernel="frames and swap slots are used again, and a stale reference then names something else",
+        model="neither is used again, so that a stale reference is found wherever it is used",
+        where="kmm.mm.page_alloc",
     ),
     Gap(
         key="large-swapcache",
