@@ -35,7 +35,8 @@ ELSEWHERE: Final = {
         pmd_lock pmd_lockptr pte_alloc pte_lockptr pte_unmap_unlock vma_is_anonymous vma_is_temporary_stack
         """,
     "include/linux/mmap_lock.h": """
-        mmap_assert_locked mmap_read_lock mmap_read_trylock mmap_read_unlock mmap_write_lock mmap_write_unlock vma_start_write
+        mmap_assert_locked mmap_read_lock mmap_read_trylock mmap_read_unlock mmap_write_downgrade mmap_write_lock mmap_write_unlock
+        vma_start_write
         """,
     "include/linux/mmu_notifier.h": """
         mmu_notifier_invalidate_range_end mmu_notifier_invalidate_range_start mmu_notifier_test_young

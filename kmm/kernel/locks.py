@@ -12,12 +12,13 @@ from kmm.kernel.task import Task
 RANKS: Final = {
     "khugepaged_mutex": 0,
     "mmap_lock": 1,
-    "anon_vma": 2,
-    "pmd_lock": 3,
-    "pte_lock": 4,
-    "khugepaged_mm_lock": 5,
-    "split_queue_lock": 6,
-    "swap_cache": 7,
+    "vma_lock": 2,
+    "anon_vma": 3,
+    "pmd_lock": 4,
+    "pte_lock": 5,
+    "khugepaged_mm_lock": 6,
+    "split_queue_lock": 7,
+    "swap_cache": 8,
 }
 """Lock classes, outermost first: a lock is taken with no lock of a later class held (trylocks excepted)."""
 
@@ -39,6 +40,12 @@ class Lock:
         self.rank = RANKS[kind]
         self.writer: Task | None = None
         self.readers: list[Task] = []
+
+
+class LockdepMap(Lock):
+    """``struct lockdep_map``: what LOCKDEP knows of a lock that is made of other things."""
+
+    __slots__ = ()
 
 
 class SpinLock(Lock):
@@ -63,11 +70,8 @@ def _log(op: str, lock: Lock) -> None:
 
 def _acquire(lock: Lock, mode: str) -> None:
     task = current.task
-    for held, _ in task.held:
-        if held is lock:
-            current.machine.report("LOCKDEP", f"{kernel_function()} takes {lock.kind}, which its task already holds")
-        elif held.rank > lock.rank:
-            current.machine.report("LOCKDEP", f"{kernel_function()} takes {lock.kind} inside {held.kind}: wrong order")
+    if task.held:
+        _check_order(lock)
     scheduler = current.machine.scheduler
     if scheduler is not None:
         scheduler.acquire(lock, mode)
@@ -78,6 +82,15 @@ def _acquire(lock: Lock, mode: str) -> None:
             raise Deadlock(f"DEADLOCK: {kernel_function()} waits for {lock.kind}")
         _take(lock, mode)
     task.held.append((lock, mode))
+
+
+def _check_order(lock: Lock) -> None:
+    """LOCKDEP: ``lock`` may be taken inside what the running task holds."""
+    for held, _ in current.task.held:
+        if held is lock:
+            current.machine.report("LOCKDEP", f"{kernel_function()} takes {lock.kind}, which its task already holds")
+        elif held.rank > lock.rank:
+            current.machine.report("LOCKDEP", f"{kernel_function()} takes {lock.kind} inside {held.kind}: wrong order")
 
 
 def is_busy(lock: Lock, mode: str) -> bool:
@@ -106,14 +119,7 @@ def _try(lock: Lock, mode: str) -> bool:
 
 
 def _release(lock: Lock, mode: str) -> None:
-    task = current.task
-    held = task.held
-    for i in range(len(held) - 1, -1, -1):
-        if held[i][0] is lock and held[i][1] == mode:
-            del held[i]
-            break
-    else:
-        current.machine.report("LOCKDEP", f"{kernel_function()} releases {lock.kind} ({mode}), which its task does not hold")
+    if not lockdep_release(lock, mode):
         return
     scheduler = current.machine.scheduler
     if scheduler is not None:
@@ -121,7 +127,30 @@ def _release(lock: Lock, mode: str) -> None:
     elif mode == "write":
         lock.writer = None
     else:
-        lock.readers.remove(task)
+        lock.readers.remove(current.task)
+
+
+def lockdep_acquire(lock: Lock, mode: str, *, trylock: bool = False) -> None:
+    """LOCKDEP: the running task takes ``lock``, which is somebody else's to do.
+
+    :param mode: ``read`` or ``write``
+    :param trylock: it does not wait, so that the order does not matter
+    """
+    task = current.task
+    if task.held and not trylock:
+        _check_order(lock)
+    task.held.append((lock, mode))
+
+
+def lockdep_release(lock: Lock, mode: str) -> bool:
+    """LOCKDEP: the running task gives ``lock`` up; false when it does not hold it."""
+    held = current.task.held
+    for i in range(len(held) - 1, -1, -1):
+        if held[i][0] is lock and held[i][1] == mode:
+            del held[i]
+            return True
+    current.machine.report("LOCKDEP", f"{kernel_function()} releases {lock.kind} ({mode}), which its task does not hold")
+    return False
 
 
 def spin_lock(lock: SpinLock) -> None:

@@ -11,7 +11,7 @@ from kmm.mm.memcontrol import mem_cgroup_charge
 from kmm.mm.memory import maybe_mkwrite, mk_pte
 from kmm.mm.mm_types import MM_ANONPAGES, VM_WRITE, VmAreaStruct
 from kmm.mm.page_alloc import __folio_alloc, folio_put
-from kmm.mm.pgalloc import anon_vma_prepare, pte_alloc
+from kmm.mm.pgalloc import pte_alloc
 from kmm.mm.pgtable import (
     PtePtr,
     __pte_offset_map,
@@ -29,7 +29,15 @@ from kmm.mm.pte import PTE_MARKER_UFFD_WP, PTE_NONE, is_swap_pte, pte_marker_get
 from kmm.mm.rmap import folio_add_new_anon_rmap
 from kmm.mm.swap import folio_add_lru_vma
 from kmm.mm.userfaultfd import userfaultfd_armed
-from kmm.mm.vm_fault import VM_FAULT_DONE, VM_FAULT_OOM, VmFault, handle_userfault, userfaultfd_missing
+from kmm.mm.vm_fault import (
+    VM_FAULT_DONE,
+    VM_FAULT_OOM,
+    VM_FAULT_RETRY,
+    VmFault,
+    handle_userfault,
+    userfaultfd_missing,
+    vmf_anon_prepare,
+)
 from kmm.mm.vmstat import add_mm_counter, count_mthp_stat
 
 
@@ -42,7 +50,8 @@ def do_anonymous_page(vmf: VmFault) -> str:
     pte_alloc(vma.vm_mm, vmf.pmd, vmf.address)
     if not vmf.write:
         return _map(vmf, None, mk_zero_pte(vma.vm_page_prot))
-    anon_vma_prepare(vma)
+    if not vmf_anon_prepare(vmf):
+        return VM_FAULT_RETRY
     orders = _orders(vmf)
     if orders is None:
         return VM_FAULT_DONE

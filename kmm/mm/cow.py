@@ -34,7 +34,6 @@ from kmm.mm.mm_types import MM_ANONPAGES, VM_UFFD_WP, VmAreaStruct
 from kmm.mm.mmu_gather import mm_tlb_flush_pending
 from kmm.mm.mmu_notifier import MmuNotifierRange, mmu_notifier_invalidate_range_end, mmu_notifier_invalidate_range_start
 from kmm.mm.page_alloc import __folio_alloc, folio_put
-from kmm.mm.pgalloc import anon_vma_prepare
 from kmm.mm.pgtable import (
     PtePage,
     PtePtr,
@@ -51,7 +50,16 @@ from kmm.mm.rmap import folio_add_new_anon_rmap, folio_remove_rmap_ptes
 from kmm.mm.rmap_walk import folio_test_ksm
 from kmm.mm.swap import folio_add_lru_vma, lru_add_drain
 from kmm.mm.swapfile import folio_free_swap, free_swap_cache
-from kmm.mm.vm_fault import VM_FAULT_DONE, VM_FAULT_HWPOISON, VM_FAULT_OOM, VmFault, handle_userfault, userfaultfd_pte_wp
+from kmm.mm.vm_fault import (
+    VM_FAULT_DONE,
+    VM_FAULT_HWPOISON,
+    VM_FAULT_OOM,
+    VM_FAULT_RETRY,
+    VmFault,
+    handle_userfault,
+    userfaultfd_pte_wp,
+    vmf_anon_prepare,
+)
 from kmm.mm.vmstat import add_mm_counter, count_vm_event
 
 _contents: Final = Page.contents
@@ -178,7 +186,8 @@ def wp_page_copy(vmf: VmFault, page: Page | None) -> str:
     vma, address, orig_pte = vmf.vma, vmf.address, vmf.orig_pte
     assert orig_pte is not None
     old_folio = None if page is None else page_folio(page)
-    anon_vma_prepare(vma)
+    if not vmf_anon_prepare(vmf):
+        return _give_up(old_folio, VM_FAULT_RETRY)
     zero = is_zero_pfn(pte_pfn(orig_pte))
     new_folio = folio_prealloc(vma, address, need_zero=zero)
     if new_folio is None:

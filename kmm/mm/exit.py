@@ -6,10 +6,10 @@ from kmm.kernel import current
 from kmm.kernel.locks import might_sleep
 from kmm.mm.khugepaged.enter import khugepaged_exit
 from kmm.mm.mm_types import MmStruct
-from kmm.mm.mmap import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
+from kmm.mm.mmap import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock, vma_start_write
 from kmm.mm.munmap import forget_pages, free_pgtables
 from kmm.mm.sched_mm import mmdrop
-from kmm.mm.vma import unlink_anon_vmas, vma_unlink, vmas_of
+from kmm.mm.vma import unlink_anon_vmas, vm_area_free, vma_unlink, vmas_of
 from kmm.mm.zap import zap_page_range
 
 
@@ -36,9 +36,12 @@ def exit_mmap(mm: MmStruct) -> None:
     mmap_read_unlock(mm)
     mmap_write_lock(mm)
     for vma in vmas:
+        vma_start_write(vma)
         unlink_anon_vmas(vma)
-        vma_unlink(mm, vma, "exit_mmap")
+        vma_unlink(mm, vma)
     if vmas:
         free_pgtables(mm, start, end)
         forget_pages(mm, start, end)
+    for vma in vmas:
+        vm_area_free(vma, "exit_mmap")
     mmap_write_unlock(mm)

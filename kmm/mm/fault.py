@@ -1,4 +1,4 @@
-"""Page faults of users (mm/memory.c, arch/x86/mm/fault.c), under the mmap read lock: nobody takes a per-VMA lock instead."""
+"""Page faults of users (mm/memory.c, arch/x86/mm/fault.c), under the VMA's lock, or where that is not enough the mmap read lock."""
 
 from __future__ import annotations
 
@@ -59,12 +59,39 @@ from kmm.mm.vm_fault import (
     VM_FAULT_WRITE,
     VmFault,
 )
+from kmm.mm.vma_lock import lock_vma_under_rcu, vma_end_read
 
 _ACCESS: Final = VM_READ | VM_WRITE | VM_EXEC
 
 
+def do_user_addr_fault(mm: MmStruct, address: int, *, write: bool) -> str:
+    """:func:`handle_mm_fault` for an access of the process itself: first with nothing locked but the VMA. May sleep.
+
+    A fault that has to be begun anew under the mmap lock does not count as tried, not even after it has read the page.
+
+    :param mm: ``struct mm_struct *``, not locked
+    :param address: in bytes
+    :returns: as :func:`handle_mm_fault`
+    :source: arch/x86/mm/fault.c, v6.18
+    """
+    address &= -PAGE_SIZE()
+    vma = lock_vma_under_rcu(mm, address)
+    if vma is None:
+        return handle_mm_fault(mm, address, write=write)
+    if access_error(vma, write=write):
+        vma_end_read(vma)
+        return VM_FAULT_SIGSEGV
+    droppable = vma.vm_flags & VM_DROPPABLE
+    ret = __handle_mm_fault(vma, address, write=write, tried=False, vma_lock=True)
+    if ret == VM_FAULT_RETRY:
+        return handle_mm_fault(mm, address, write=write)
+    if ret != VM_FAULT_USERFAULT:
+        vma_end_read(vma)
+    return _answer(ret, droppable)
+
+
 def handle_mm_fault(mm: MmStruct, address: int, *, write: bool) -> str:
-    """Do what has to be done before a user's access can succeed; the access is then tried again. May sleep.
+    """Do what has to be done before an access can succeed, under the mmap lock; the access is then tried again. May sleep.
 
     :param mm: ``struct mm_struct *``, not locked
     :param address: in bytes
@@ -86,6 +113,10 @@ def handle_mm_fault(mm: MmStruct, address: int, *, write: bool) -> str:
         tried = True
     if ret != VM_FAULT_USERFAULT:
         mmap_read_unlock(mm)
+    return _answer(ret, droppable)
+
+
+def _answer(ret: str, droppable: int) -> str:
     if ret == VM_FAULT_HWPOISON:
         return VM_FAULT_SIGBUS
     return "" if ret == VM_FAULT_DONE or (ret == VM_FAULT_OOM and droppable) else ret
@@ -96,12 +127,13 @@ def access_error(vma: VmAreaStruct, *, write: bool) -> bool:
     return not vma.vm_flags & (VM_WRITE if write else _ACCESS)
 
 
-def __handle_mm_fault(vma: VmAreaStruct, address: int, *, write: bool, tried: bool) -> str:
-    """The level at which the fault is handled: a huge entry, or a table. Under the mmap read lock. May sleep.
+def __handle_mm_fault(vma: VmAreaStruct, address: int, *, write: bool, tried: bool, vma_lock: bool = False) -> str:
+    """The level at which the fault is handled: a huge entry, or a table. Under the mmap read lock, or the VMA's. May sleep.
 
+    :param vma_lock: the latter
     :source: mm/memory.c, v6.18
     """
-    vmf = VmFault(vma, address, pmd_alloc(vma.vm_mm, address), write=write, tried=tried, user=True)
+    vmf = VmFault(vma, address, pmd_alloc(vma.vm_mm, address), write=write, tried=tried, user=True, vma_lock=vma_lock)
     orders = BIT(HPAGE_PMD_ORDER())
     if pmd_none(pmdp_get_lockless(vmf.pmd)) and thp_vma_allowable_orders(vma, vma.vm_flags, TVA_PAGEFAULT, orders):
         ret = do_huge_pmd_anonymous_page(vmf)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kmm.kernel import current
 from kmm.kernel.access import ONCE, PLAIN
 from kmm.kernel.barrier import smp_wmb
-from kmm.kernel.locks import down_write, spin_lock, spin_unlock, up_write
+from kmm.kernel.locks import spin_lock, spin_unlock
 from kmm.kernel.ref import Ref
 from kmm.mm import system
 from kmm.mm.cow import folio_prealloc
@@ -87,7 +87,7 @@ def _ident(mm: MmStruct) -> int:
 def dup_mmap(mm: MmStruct, oldmm: MmStruct) -> str:
     """Copy VMAs and page tables under both mmap locks, then let nobody write through an old translation."""
     mmap_write_lock(oldmm)
-    down_write(mm.mmap_lock)
+    mmap_write_lock(mm)
     error = ""
     made: list[tuple[VmAreaStruct, bool]] = []
     for vma in oldmm.vmas:
@@ -107,7 +107,7 @@ def dup_mmap(mm: MmStruct, oldmm: MmStruct) -> str:
         flush_tlb_range(vma, vma.vm_start, vma.vm_end)
     for new, copied in made:
         _remember(new, oldmm, copied=copied)
-    up_write(mm.mmap_lock)
+    mmap_write_unlock(mm)
     mmap_write_unlock(oldmm)
     return error
 

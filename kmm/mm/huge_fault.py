@@ -34,7 +34,7 @@ from kmm.mm.memory import clear_user_highpage
 from kmm.mm.mm_types import MM_ANONPAGES, VmAreaStruct
 from kmm.mm.mmu_notifier import MmuNotifierRange, mmu_notifier_invalidate_range_end, mmu_notifier_invalidate_range_start
 from kmm.mm.page_alloc import __folio_alloc, folio_put
-from kmm.mm.pgalloc import anon_vma_prepare, pte_alloc_one, pte_free
+from kmm.mm.pgalloc import pte_alloc_one, pte_free
 from kmm.mm.pgtable import (
     PmdSlot,
     PtePage,
@@ -51,7 +51,16 @@ from kmm.mm.pte import HUGE_ZERO_PFN, is_huge_zero_pmd, pfn_pmd, pmd_mkdirty, pm
 from kmm.mm.split_pmd import split_huge_pmd
 from kmm.mm.swapfile import folio_free_swap
 from kmm.mm.system import Sysctl, page_at
-from kmm.mm.vm_fault import VM_FAULT_DONE, VM_FAULT_FALLBACK, VmFault, handle_userfault, userfaultfd_huge_pmd_wp, userfaultfd_missing
+from kmm.mm.vm_fault import (
+    VM_FAULT_DONE,
+    VM_FAULT_FALLBACK,
+    VM_FAULT_RETRY,
+    VmFault,
+    handle_userfault,
+    userfaultfd_huge_pmd_wp,
+    userfaultfd_missing,
+    vmf_anon_prepare,
+)
 from kmm.mm.vmstat import add_mm_counter, count_mthp_stat, count_vm_event
 
 
@@ -65,7 +74,8 @@ def do_huge_pmd_anonymous_page(vmf: VmFault) -> str:
     haddr = vmf.address & HPAGE_PMD_MASK()
     if not thp_vma_suitable_order(vma, haddr, HPAGE_PMD_ORDER()):
         return VM_FAULT_FALLBACK
-    anon_vma_prepare(vma)
+    if not vmf_anon_prepare(vmf):
+        return VM_FAULT_RETRY
     khugepaged_enter_vma(vma, vma.vm_flags)
     if not vmf.write and current.machine.read(system.this.sysctl, Sysctl.use_zero_page, PLAIN):
         return _map_huge_zero_page(vmf, haddr)

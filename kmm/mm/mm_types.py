@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kmm.kernel.access import Field, Shared
-from kmm.kernel.locks import RwSem, SpinLock
+from kmm.kernel.locks import LockdepMap, RwSem, SpinLock
 from kmm.mm.pte import pgprot_t, vm_get_page_prot
 
 if TYPE_CHECKING:
@@ -78,9 +78,22 @@ class VmAreaStruct(Shared):
     :param vm_start: first byte
     :param vm_end: one behind the last byte
     :param vm_pgoff: page index of the first byte, as the reverse mapping knows it; a mapping that moves keeps it
+
+    ``vm_lock_seq`` and ``vm_refcnt`` are its lock, see :mod:`kmm.mm.vma_lock`. It is made detached.
     """
 
-    __slots__ = ("_anon_vma", "_vm_end", "_vm_flags", "_vm_lock_seq", "_vm_mm", "_vm_page_prot", "_vm_pgoff", "_vm_start")
+    __slots__ = (
+        "_anon_vma",
+        "_vm_end",
+        "_vm_flags",
+        "_vm_lock_seq",
+        "_vm_mm",
+        "_vm_page_prot",
+        "_vm_pgoff",
+        "_vm_refcnt",
+        "_vm_start",
+        "vmlock_dep_map",
+    )
 
     anon_vma: Field[AnonVma | None] = Field()
     vm_end: Field[int] = Field()
@@ -89,6 +102,7 @@ class VmAreaStruct(Shared):
     vm_mm: Field[MmStruct] = Field()
     vm_page_prot: Field[pgprot_t] = Field()
     vm_pgoff: Field[int] = Field()
+    vm_refcnt: Field[int] = Field()
     vm_start: Field[int] = Field()
 
     def __init__(self, mm: MmStruct, vm_start: int, vm_end: int, vm_flags: int, anon_vma: AnonVma | None, vm_pgoff: int) -> None:
@@ -101,7 +115,9 @@ class VmAreaStruct(Shared):
         self._vm_page_prot = vm_get_page_prot(accessible=accessible, executable=bool(vm_flags & VM_EXEC))
         self._anon_vma = anon_vma
         self._vm_pgoff = vm_pgoff
-        self._vm_lock_seq = 0
+        self._vm_lock_seq = -1
+        self._vm_refcnt = 0
+        self.vmlock_dep_map = LockdepMap("vma_lock")
 
     @property
     def name(self) -> str:

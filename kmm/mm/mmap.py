@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from kmm.kernel import current
-from kmm.kernel.access import ONCE, PLAIN
-from kmm.kernel.locks import down_read, down_read_trylock, down_write, lockdep_assert_held, might_sleep, up_read, up_write
+from kmm.kernel.access import PLAIN, RELEASE
+from kmm.kernel.locks import (
+    down_read,
+    down_read_trylock,
+    down_write,
+    downgrade_write,
+    lockdep_assert_held,
+    might_sleep,
+    up_read,
+    up_write,
+)
 from kmm.mm.mm_types import AnonVma, MmStruct, VmAreaStruct
+from kmm.mm.vma_lock import __is_vma_write_locked, __vma_start_write
 
 
 def mmap_read_lock(mm: MmStruct) -> None:
@@ -33,8 +43,14 @@ def mmap_write_lock(mm: MmStruct) -> None:
 
 def mmap_write_unlock(mm: MmStruct) -> None:
     """Release the mmap lock and with it every VMA write lock."""
-    current.machine.fetch_add(mm, MmStruct.mm_lock_seq, 1)
+    current.machine.fetch_add(mm, MmStruct.mm_lock_seq, 1, RELEASE)
     up_write(mm.mmap_lock)
+
+
+def mmap_write_downgrade(mm: MmStruct) -> None:
+    """Go on with the mmap lock held for reading; every VMA write lock ends."""
+    current.machine.fetch_add(mm, MmStruct.mm_lock_seq, 1, RELEASE)
+    downgrade_write(mm.mmap_lock)
 
 
 def mmap_assert_locked(mm: MmStruct) -> None:
@@ -52,12 +68,13 @@ def find_vma(mm: MmStruct, addr: int) -> VmAreaStruct | None:
 
 
 def vma_start_write(vma: VmAreaStruct) -> None:
-    """Shut out the readers of one VMA until the mmap lock is released."""
+    """Shut out the readers of one VMA until the mmap lock is released; those that there are, are waited for. May sleep."""
     current.machine.sleeping_point("vma_start_write")
     might_sleep()
     lockdep_assert_held(vma.vm_mm.mmap_lock, "write")
-    seq = current.machine.read(vma.vm_mm, MmStruct.mm_lock_seq, ONCE)
-    current.machine.write(vma, VmAreaStruct.vm_lock_seq, seq, ONCE)
+    locked, mm_lock_seq = __is_vma_write_locked(vma)
+    if not locked:
+        __vma_start_write(vma, mm_lock_seq)
 
 
 def vma_is_anonymous(vma: VmAreaStruct) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from kmm.kernel import current
 from kmm.mm import system
 from kmm.mm.geometry import HPAGE_PMD_MASK, HPAGE_PMD_SIZE
 from kmm.mm.mm_types import MmStruct
-from kmm.mm.mmap import mmap_write_lock, mmap_write_unlock, vma_start_write
+from kmm.mm.mmap import mmap_read_unlock, mmap_write_downgrade, mmap_write_lock
 from kmm.mm.rmap import page_number
-from kmm.mm.vma import split_around, unlink_anon_vmas, vma_unlink, vmas_in, vmas_of
+from kmm.mm.vma import split_around, unlink_anon_vmas, vm_area_free, vma_unlink, vmas_in, vmas_of
 from kmm.mm.zap import free_table_unlocked, zap_page_range
 
 
@@ -21,20 +20,22 @@ def do_munmap(mm: MmStruct, start: int, length: int) -> str:
     :source: mm/vma.c, v6.18
     """
     mmap_write_lock(mm)
-    do_vmi_munmap(mm, start, start + length)
-    mmap_write_unlock(mm)
+    do_vmi_munmap(mm, start, start + length, downgrade=True)
+    mmap_read_unlock(mm)
     return ""
 
 
-def do_vmi_munmap(mm: MmStruct, start: int, end: int) -> None:
+def do_vmi_munmap(mm: MmStruct, start: int, end: int, *, downgrade: bool = False) -> None:
     """Unmap [start, end) bytes. The mmap lock is held for writing. May sleep.
 
+    :param downgrade: once nobody finds the VMAs any more, hold the lock for reading
     :source: mm/vma.c, v6.18
     """
     gone = [split_around(mm, vma, start, end) for vma in vmas_in(mm, start, end)]
     for vma in gone:
-        vma_start_write(vma)
-        vma_unlink(mm, vma, "")
+        vma_unlink(mm, vma)
+    if downgrade:
+        mmap_write_downgrade(mm)
     for vma in gone:
         zap_page_range(vma, vma.vm_start, vma.vm_end, drop_markers=True)
     for vma in gone:
@@ -42,7 +43,7 @@ def do_vmi_munmap(mm: MmStruct, start: int, end: int) -> None:
     if gone:
         free_pgtables(mm, start, end)
     for vma in gone:
-        current.machine.free(vma, "munmap")
+        vm_area_free(vma, "munmap")
     forget_pages(mm, start, end)
 
 

@@ -67,6 +67,7 @@ def munmap(mm: MmStruct, replacement_flags: int | None = None, first: int = 0) -
         if replacement_flags is not None:
             start = max(vmas[0].vm_start, system.this.base + first * PAGE_SIZE())
             fresh = (VmAreaStruct(mm, start, vmas[-1].vm_end, replacement_flags, None, page_number(start)),)
+            current.machine.write(fresh[0], VmAreaStruct.vm_refcnt, 1, PLAIN)
         current.machine.write(mm, MmStruct.vmas, fresh, PLAIN)
         for vma in vmas:
             unlink_anon_vmas(vma)

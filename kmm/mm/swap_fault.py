@@ -25,11 +25,9 @@ from kmm.mm.folio import (
 )
 from kmm.mm.geometry import HPAGE_PMD_MASK, HPAGE_PMD_SIZE, PAGE_SIZE
 from kmm.mm.migrate import migrate_to_ram, migration_entry_wait
-from kmm.mm.mm_types import MM_ANONPAGES, MM_SWAPENTS, VM_LOCKED, VM_UFFD_MISSING, VM_WRITE, VmAreaStruct
-from kmm.mm.mmap import mmap_read_unlock
+from kmm.mm.mm_types import MM_ANONPAGES, MM_SWAPENTS, VM_LOCKED, VM_UFFD_MISSING, VM_WRITE
 from kmm.mm.page_alloc import folio_put
 from kmm.mm.pgtable import (
-    PmdSlot,
     PtePtr,
     mk_zero_pte,
     pte_offset_map_lock,
@@ -76,9 +74,10 @@ from kmm.mm.vm_fault import (
     VM_FAULT_OOM,
     VM_FAULT_RETRY,
     VM_FAULT_SIGBUS,
-    VM_FAULT_USERFAULT,
     VM_FAULT_WRITE,
     VmFault,
+    handle_userfault,
+    release_fault_lock,
 )
 from kmm.mm.vmstat import add_mm_counter, count_mthp_stat, count_vm_events
 
@@ -113,7 +112,7 @@ def __do_swap_page(vmf: VmFault, pte: PtePtr) -> str:
             return VM_FAULT_DONE
         _swap_read_folio(folio, offset & -folio_nr_pages(folio))
     if not _folio_lock_or_retry(vmf, folio):
-        mmap_read_unlock(vmf.vma.vm_mm)
+        release_fault_lock(vmf)
         if not cached:
             add_to_swap_cache(folio, offset & -folio_nr_pages(folio))
         folio_put(folio)
@@ -135,7 +134,7 @@ def _wait_for_entry(vmf: VmFault) -> None:
 
 
 def _folio_lock_or_retry(vmf: VmFault, folio: Folio) -> bool:
-    """Lock the folio; false: it takes longer than the mmap lock may be held. The second time there is no such limit."""
+    """Lock the folio; false: it takes longer than the fault's lock may be held. The second time under the mmap lock has no such limit."""
     if vmf.tried:
         folio_lock(folio)
         return True
@@ -163,21 +162,23 @@ def _do_non_swap_entry(vmf: VmFault, orig_pte: pte_t) -> str:
         migration_entry_wait(vma.vm_mm, vmf.pmd, address)
         return VM_FAULT_DONE
     if is_device_private_entry(orig_pte):
+        if vmf.vma_lock:
+            release_fault_lock(vmf)
+            return VM_FAULT_RETRY
         return VM_FAULT_DONE if migrate_to_ram(vma, vmf.pmd, address, orig_pte) else VM_FAULT_SIGBUS
     if is_hwpoison_entry(orig_pte):
         return VM_FAULT_HWPOISON
     if pte_marker_get(orig_pte) == PTE_MARKER_UFFD_WP:
-        return _do_uffd_wp_marker(vma, vmf.pmd, address, orig_pte)
+        return _do_uffd_wp_marker(vmf, orig_pte)
     return VM_FAULT_SIGBUS
 
 
-def _do_uffd_wp_marker(vma: VmAreaStruct, pmd: PmdSlot, address: int, orig_pte: pte_t) -> str:
+def _do_uffd_wp_marker(vmf: VmFault, orig_pte: pte_t) -> str:
     """A write-protected hole becomes a write-protected zero page, unless userfaultfd is asked for missing pages, too."""
-    mm = vma.vm_mm
+    vma = vmf.vma
     if vma.vm_flags & VM_UFFD_MISSING:
-        mmap_read_unlock(mm)
-        return VM_FAULT_USERFAULT
-    pte, ptl = pte_offset_map_lock(mm, pmd, address)
+        return handle_userfault(vmf)
+    pte, ptl = pte_offset_map_lock(vma.vm_mm, vmf.pmd, vmf.address)
     if pte is not None:
         if ptep_get(pte) == orig_pte:
             set_pte(pte, pte_mkuffd_wp(mk_zero_pte(vma.vm_page_prot)))

@@ -14,7 +14,7 @@ from kmm.kernel import current
 from kmm.kernel.access import ONCE
 from kmm.kernel.stop import Hang
 from kmm.mm import system
-from kmm.mm.fault import handle_mm_fault
+from kmm.mm.fault import do_user_addr_fault
 from kmm.mm.folio import Page
 from kmm.mm.geometry import PAGE_SIZE
 from kmm.mm.mm_types import MmStruct
@@ -61,7 +61,7 @@ def _access(mm: MmStruct, address: int, use: Callable[[pte_t], None], *, write: 
             if entry is not None:
                 use(entry)
                 return ""
-        why = handle_mm_fault(mm, address, write=write)
+        why = do_user_addr_fault(mm, address, write=write)
         if why:
             return why
     raise Hang(f"HANG: the fault at page {page_number(address)} of {mm.name} comes again and again")

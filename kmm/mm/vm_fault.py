@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from kmm.mm.mm_types import VM_UFFD_MISSING, VM_UFFD_WP, VmAreaStruct
-from kmm.mm.mmap import mmap_read_unlock
+from kmm.mm.mmap import mmap_read_trylock, mmap_read_unlock
+from kmm.mm.pgalloc import anon_vma_prepare
 from kmm.mm.pgtable import PmdSlot
 from kmm.mm.pte import PMD_NONE, pmd_t, pmd_uffd_wp, pte_t, pte_uffd_wp
+from kmm.mm.vma_lock import vma_end_read
 
 VM_FAULT_DONE: Final = "done"
 VM_FAULT_RETRY: Final = "retry"
@@ -18,7 +20,7 @@ VM_FAULT_SIGBUS: Final = "SIGBUS"
 VM_FAULT_SIGSEGV: Final = "SIGSEGV"
 VM_FAULT_HWPOISON: Final = "HWPOISON"
 VM_FAULT_USERFAULT: Final = "userfault"
-"""Answers of a handler. RETRY and USERFAULT have released the mmap lock; WRITE: mapped, but not yet for the write that is wanted."""
+"""Answers of a handler. RETRY and USERFAULT have released the fault's lock; WRITE: mapped, but not yet for the write that is wanted."""
 
 
 class VmFault:
@@ -29,14 +31,23 @@ class VmFault:
     :param write: FAULT_FLAG_WRITE
     :param tried: FAULT_FLAG_TRIED: the lock has been dropped once, and this time the fault waits with it held
     :param user: FAULT_FLAG_USER; without it khugepaged asks
+    :param vma_lock: FAULT_FLAG_VMA_LOCK: the lock is that of the VMA, not the mmap lock
 
     ``orig_pmd`` and ``orig_pte`` are the entries that were found; ``orig_pte`` is ``None`` where there was nothing.
     """
 
-    __slots__ = ("address", "orig_pmd", "orig_pte", "pmd", "tried", "user", "vma", "write")
+    __slots__ = ("address", "orig_pmd", "orig_pte", "pmd", "tried", "user", "vma", "vma_lock", "write")
 
     def __init__(
-        self, vma: VmAreaStruct, address: int, pmd: PmdSlot, *, write: bool = False, tried: bool = False, user: bool = False
+        self,
+        vma: VmAreaStruct,
+        address: int,
+        pmd: PmdSlot,
+        *,
+        write: bool = False,
+        tried: bool = False,
+        user: bool = False,
+        vma_lock: bool = False,
     ) -> None:
         self.vma = vma
         self.address = address
@@ -44,14 +55,44 @@ class VmFault:
         self.write = write
         self.tried = tried
         self.user = user
+        self.vma_lock = vma_lock
         self.orig_pmd: pmd_t = PMD_NONE
         self.orig_pte: pte_t | None = None
 
 
 def handle_userfault(vmf: VmFault) -> str:
-    """Ask the monitor of the VMA. Nobody is one, so the access stays unanswered; the mmap lock is released. May sleep."""
-    mmap_read_unlock(vmf.vma.vm_mm)
+    """Ask the monitor of the VMA. Nobody is one, so the access stays unanswered; the lock is released. May sleep."""
+    release_fault_lock(vmf)
     return VM_FAULT_USERFAULT
+
+
+def release_fault_lock(vmf: VmFault) -> None:
+    """Release the lock that the fault has: the VMA must not be used any more.
+
+    :source: include/linux/mm.h, v6.18
+    """
+    if vmf.vma_lock:
+        vma_end_read(vmf.vma)
+    else:
+        mmap_read_unlock(vmf.vma.vm_mm)
+
+
+def vmf_anon_prepare(vmf: VmFault) -> bool:
+    """Give the VMA an anon_vma, for which its neighbours are looked at: under the mmap lock, if that can be had at once. May sleep.
+
+    :returns: false: it cannot, and the VMA's lock has been released; the answer is :data:`VM_FAULT_RETRY`
+    :source: mm/memory.c, v6.18
+    """
+    vma = vmf.vma
+    if not vmf.vma_lock:
+        anon_vma_prepare(vma)
+    elif vma.anon_vma is None:
+        if not mmap_read_trylock(vma.vm_mm):
+            vma_end_read(vma)
+            return False
+        anon_vma_prepare(vma)
+        mmap_read_unlock(vma.vm_mm)
+    return True
 
 
 def userfaultfd_missing(vma: VmAreaStruct) -> bool:

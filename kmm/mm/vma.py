@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from kmm.kernel import current
 from kmm.kernel.access import ONCE, PLAIN, RELEASE
+from kmm.kernel.bug import VM_WARN_ON_ONCE
 from kmm.kernel.locks import lockdep_assert_held
 from kmm.mm.geometry import HPAGE_PMD_MASK, PAGE_SIZE
 from kmm.mm.interval_tree import anon_vma_interval_tree_insert, anon_vma_interval_tree_remove
@@ -14,6 +15,7 @@ from kmm.mm.mm_types import VM_EXEC, VM_READ, VM_WRITE, AnonVma, MmStruct, VmAre
 from kmm.mm.mmap import anon_vma_lock_write, anon_vma_unlock_write, vma_start_write
 from kmm.mm.pte import vm_get_page_prot
 from kmm.mm.split_pmd import split_huge_pmd_address
+from kmm.mm.vma_lock import vma_mark_attached, vma_mark_detached
 
 
 def vmas_of(mm: MmStruct) -> tuple[VmAreaStruct, ...]:
@@ -32,22 +34,32 @@ def vmas_in(mm: MmStruct, start: int, end: int) -> list[VmAreaStruct]:
 
 
 def vma_link(mm: MmStruct, new: VmAreaStruct) -> None:
-    """Put a VMA into the tree. The mmap lock is held for writing."""
+    """Put a VMA into the tree, locked for writing. The mmap lock is held for writing."""
     lockdep_assert_held(mm.mmap_lock, "write")
+    vma_start_write(new)
+    vma_mark_attached(new)
     vmas = sorted((*vmas_of(mm), new), key=lambda vma: vma.vm_start)
     current.machine.write(mm, MmStruct.vmas, tuple(vmas), RELEASE)
 
 
-def vma_unlink(mm: MmStruct, vma: VmAreaStruct, freed_by: str) -> None:
-    """Take a VMA out of the tree and free it. The mmap lock is held for writing.
-
-    :param freed_by: name of the kernel function
-    """
+def vma_unlink(mm: MmStruct, vma: VmAreaStruct) -> None:
+    """Take a VMA out of the tree, when no reader has it. The mmap lock is held for writing. May sleep."""
     lockdep_assert_held(mm.mmap_lock, "write")
+    vma_start_write(vma)
+    vma_mark_detached(vma)
     left = tuple([each for each in vmas_of(mm) if each is not vma])
     current.machine.write(mm, MmStruct.vmas, left, RELEASE)
-    if freed_by:
-        current.machine.free(vma, freed_by)
+
+
+def vm_area_free(vma: VmAreaStruct, function: str) -> None:
+    """Free a detached VMA. Its memory may be another VMA's at once, and nothing else before a grace period is over.
+
+    :param function: name of the kernel function
+    :source: mm/vma_init.c, v6.18
+    """
+    detached = not current.machine.read(vma, VmAreaStruct.vm_refcnt, ONCE)
+    VM_WARN_ON_ONCE(not detached, "vma->vm_refcnt")
+    current.machine.free(vma, function)
 
 
 def split_vma(mm: MmStruct, vma: VmAreaStruct, address: int) -> tuple[VmAreaStruct, VmAreaStruct]:
@@ -62,8 +74,9 @@ def split_vma(mm: MmStruct, vma: VmAreaStruct, address: int) -> tuple[VmAreaStru
         split_huge_pmd_address(vma, address)
     pgoff = vma.vm_pgoff + (address - vma.vm_start) // PAGE_SIZE()
     upper = VmAreaStruct(mm, address, vma.vm_end, vma.vm_flags, vma.anon_vma, pgoff)
+    vma_start_write(upper)
     with rmap_locked(vma.anon_vma):
-        current.machine.write(vma, VmAreaStruct.vm_end, address, PLAIN)
+        current.machine.write(vma, VmAreaStruct.vm_end, address, ONCE)
         vma_link(mm, upper)
         anon_vma_interval_tree_insert(upper)
     return vma, upper
@@ -154,9 +167,10 @@ def _merge(mm: MmStruct, a: VmAreaStruct, b: VmAreaStruct) -> None:
     vma_start_write(a)
     vma_start_write(b)
     with rmap_locked(a.anon_vma or b.anon_vma):
-        current.machine.write(a, VmAreaStruct.vm_end, b.vm_end, PLAIN)
+        current.machine.write(a, VmAreaStruct.vm_end, b.vm_end, ONCE)
         anon_vma_interval_tree_remove(b)
         if a.anon_vma is None and b.anon_vma is not None:
             current.machine.write(a, VmAreaStruct.anon_vma, b.anon_vma, PLAIN)
             anon_vma_interval_tree_insert(a)
-    vma_unlink(mm, b, "vma_merge")
+    vma_unlink(mm, b)
+    vm_area_free(b, "vma_merge")

@@ -279,4 +279,6 @@ def _area(mm: MmStruct, vma: Vma, base: int, size: int, anon_vma: AnonVma) -> Vm
     flags = 0
     for name in vma.flags:
         flags |= VM_FLAGS[name]
-    return VmAreaStruct(mm, start, end, flags, anon_vma if vma.anon_vma else None, vma.first - vma.before)
+    area = VmAreaStruct(mm, start, end, flags, anon_vma if vma.anon_vma else None, vma.first - vma.before)
+    area._vm_refcnt = 1
+    return area

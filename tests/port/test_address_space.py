@@ -200,7 +200,7 @@ TAKEN = system("a" * 8, Step(op="mmap", page=4))
         ("TLB", zap.zap_page_range, "flush_tlb_range(vma, start, end)", "pass", CUT),
         ("CONSERVATION", zap.tlb_remove_table, "mm_dec_nr_ptes(mm)", "pass", CUT),
         ("CONSERVATION", zap._zap_nonpresent, "free_swap_and_cache(pte_to_swp_offset(old))", "pass", system("w" * 24, unmap(0, 9))),
-        ("LOCKDEP", munmap.do_munmap, "mmap_write_unlock(mm)", "pass", CUT),
+        ("LOCKDEP", munmap.do_munmap, "mmap_read_unlock(mm)", "pass", CUT),
         ("DEBUG_VM", vma.split_vma, "split_huge_pmd_address(vma, address)", "pass", PART),
         ("LOCKDEP", vma.vma_link, 'lockdep_assert_held(mm.mmap_lock, "write")', "lockdep_assert_held(mm.page_table_lock)", CUT),
         (

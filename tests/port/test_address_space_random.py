@@ -111,7 +111,7 @@ def test_every_operation_succeeds_and_most_fail_now_and_then() -> None:
 @pytest.mark.parametrize(
     ("function", "old", "new"),
     [
-        (vma._merge, "current.machine.write(a, VmAreaStruct.vm_end, b.vm_end, PLAIN)", "pass"),
+        (vma._merge, "current.machine.write(a, VmAreaStruct.vm_end, b.vm_end, ONCE)", "pass"),
         (vma.split_vma, "pgoff = vma.vm_pgoff + (address - vma.vm_start) // PAGE_SIZE()", "pgoff = vma.vm_pgoff"),
         (zap._zap_pte, "gathered.flush = True", "pass"),
         (move_tables.try_realign_addr, "pmc.new_addr &= HPAGE_PMD_MASK()", "pass"),

@@ -249,10 +249,16 @@ def test_other_kernels(config: Config) -> None:
         assert stores(world, range(NR)) == ["userfault" if letter == "U" else "" for letter in (pages + HOLES[8:])]
 
 
+TAKEN, RELEASED = ("down_read", "mmap_lock"), ("up_read", "mmap_lock")
+
+
 def test_the_lock_is_taken_and_released_at_each_fault() -> None:
     with process(memory()) as world:
-        ops = current.task.lock_ops
-        assert (load(world, 0), [op for op in ops if op[1] == "mmap_lock"]) == ("", [("down_read", "mmap_lock"), ("up_read", "mmap_lock")])
+        ops, vma = current.task.lock_ops, world.mm._vmas[0]
+        assert (handle_mm_fault(world.mm, address(world, 0), write=False), ops[0], ops[-1]) == ("", TAKEN, RELEASED)
+        assert (load(world, 1), ops.count(TAKEN), vma._vm_refcnt) == ("", 1, 1), "the VMA's lock is enough, and was given back"
+        vma._vm_lock_seq = world.mm._mm_lock_seq
+        assert (load(world, 2), ops.count(TAKEN), ops[-1]) == ("", 2, RELEASED), "somebody seems to write the VMA"
         ops.clear()
         assert (load(world, 0), ops) == ("", [])
 

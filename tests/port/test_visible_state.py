@@ -339,7 +339,7 @@ NOT_FIELDS: Final = {
     "Page": {"folio", "index", "pfn", "ptc_count"},
     "Folio": {"label", "lock_owner", "maker", "nid", "order", "pages", "pfn", "zone_device"},
     "AnonVma": {"label", "parent", "root", "rwsem"},
-    "VmAreaStruct": set(),
+    "VmAreaStruct": {"vmlock_dep_map"},
     "MmStruct": {"has_notifiers", "ident", "memcg", "mmap_lock", "page_table_lock"},
     "KhugepagedMmSlot": {"label"},
     "KhugepagedScan": {"address"},
