@@ -44,6 +44,16 @@ STEP_OPS: Final[dict[str, tuple[Takes, str]]] = {
         "each page is pinned, without locks if that is possible; a device reads it or, with `write`, writes it",
     ),
     "gup_fast": (Takes.RANGE | Takes.VALUE, "`gup` that gives up where locks would be needed"),
+    "uffd_register": (Takes.RANGE | Takes.VALUE, "userfaultfd watches the pages; `value`: `missing`, `wp`, or `missing wp`"),
+    "uffd_unregister": (Takes.RANGE, "userfaultfd watches them no more"),
+    "uffd_wp": (
+        Takes.RANGE | Takes.VALUE,
+        "the monitor write-protects the pages; `value`: `protect`, `protect unpopulated` (holes, too), or `resolve`",
+    ),
+    "uffd_copy": (
+        Takes.RANGE | Takes.VALUE,
+        "the monitor fills holes; `value`: `wp` to protect the pages, or `zero` for zeros",
+    ),
     "swapout": (Takes.RANGE, "reclaim swaps each page out, whether it is used or not"),
     "swapin": (Takes.RANGE, "the process reads pages that are swapped out"),
     "age": (Takes.RANGE, "reclaim looks who uses each page, and clears its young bits"),
@@ -57,7 +67,15 @@ STEP_OPS: Final[dict[str, tuple[Takes, str]]] = {
 
 ADVICE: Final = ("cold", "collapse", "dodump", "dofork", "dontdump", "dontfork", "dontneed", "free", "hugepage", "nohugepage", "pageout")
 _DEVICE: Final = ("", "read", "write")
-_VALUES: Final = {"madvise": ADVICE, "prctl": ("no", "yes", "except_advised"), "gup": _DEVICE, "gup_fast": _DEVICE}
+_VALUES: Final = {
+    "madvise": ADVICE,
+    "prctl": ("no", "yes", "except_advised"),
+    "gup": _DEVICE,
+    "gup_fast": _DEVICE,
+    "uffd_register": ("missing", "wp", "missing wp"),
+    "uffd_wp": ("protect", "protect unpopulated", "resolve"),
+    "uffd_copy": ("", "wp", "zero"),
+}
 _ACCESS: Final = ("exec", "read", "write")
 
 
