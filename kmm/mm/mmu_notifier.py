@@ -7,7 +7,11 @@ from kmm.kernel.access import ONCE
 from kmm.kernel.locks import might_sleep
 from kmm.mm import system
 from kmm.mm.mm_types import MmStruct
-from kmm.mm.secondary_mmu import invalidate_range_end, invalidate_range_start, release
+from kmm.mm.secondary_mmu import (
+    kvm_mmu_notifier_invalidate_range_end,
+    kvm_mmu_notifier_invalidate_range_start,
+    kvm_mmu_notifier_release,
+)
 
 
 class MmuNotifierRange:
@@ -29,7 +33,7 @@ def mmu_notifier_invalidate_range_start(window: MmuNotifierRange) -> None:
     system.recorder_note("mmu notifier start")
     kvm = window.mm.secondary
     if kvm is not None:
-        invalidate_range_start(kvm, window.mm, window.start, window.end)
+        kvm_mmu_notifier_invalidate_range_start(kvm, window.mm, window.start, window.end)
 
 
 def mmu_notifier_invalidate_range_end(window: MmuNotifierRange) -> None:
@@ -38,12 +42,12 @@ def mmu_notifier_invalidate_range_end(window: MmuNotifierRange) -> None:
     system.recorder_note("mmu notifier end")
     kvm = window.mm.secondary
     if kvm is not None:
-        invalidate_range_end(kvm)
+        kvm_mmu_notifier_invalidate_range_end(kvm)
 
 
 def mmu_notifier_release(mm: MmStruct) -> None:
     """The address space ends."""
-    release(mm)
+    kvm_mmu_notifier_release(mm)
 
 
 def mmu_notifier_clear_young(mm: MmStruct, start: int, end: int) -> bool:

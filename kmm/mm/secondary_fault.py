@@ -19,7 +19,7 @@ from kmm.mm.page_alloc import folio_put
 from kmm.mm.populate import folio_mark_accessed
 from kmm.mm.pte import ZERO_PFN
 from kmm.mm.rmap import page_number
-from kmm.mm.secondary_mmu import SPTE_WRITE, SecondaryMmu, invalidate_retry
+from kmm.mm.secondary_mmu import SPTE_WRITE, SecondaryMmu, mmu_invalidate_retry_gfn
 from kmm.mm.tlb import instruction
 
 _ATTEMPTS: Final = 16
@@ -40,7 +40,7 @@ def secondary_access(mm: MmStruct, address: int, token: int | None) -> str:
     for _ in range(_ATTEMPTS):
         if guest_access(kvm, mm, address, token):
             return ""
-        if why := secondary_fault(kvm, mm, address, write=token is not None):
+        if why := kvm_tdp_page_fault(kvm, mm, address, write=token is not None):
             return why
     raise Hang(f"HANG: page {page_number(address)} goes away again and again from the {kvm.name}")
 
@@ -54,6 +54,7 @@ def guest_access(kvm: SecondaryMmu, mm: MmStruct, address: int, token: int | Non
         spte = current.machine.read(kvm, SecondaryMmu.sptes, ONCE).get(address)
         if spte is None or (token is not None and not spte & SPTE_WRITE):
             return False
+        _mark_young(mm, address)
         page, key = system.this.mem_map.get(spte >> 12), (mm.ident, page_number(address))
         if token is None:
             _compare(mm, key, 0 if page is None else current.machine.read(page, Page.contents, ONCE))
@@ -72,14 +73,14 @@ def _compare(mm: MmStruct, key: tuple[int, int], found: int) -> None:
         current.machine.report("TRANSPARENCY", f"a guest reads contents {found} from page {key[1]} of {mm.name}, which held {expected}")
 
 
-def secondary_fault(kvm: SecondaryMmu, mm: MmStruct, address: int, *, write: bool) -> str:
+def kvm_tdp_page_fault(kvm: SecondaryMmu, mm: MmStruct, address: int, *, write: bool) -> str:
     """Map a page: what the primary tables say, unless they change meanwhile. May sleep.
 
     Where an invalidation is under way a guest comes back at once, and again; here it waits until none is.
 
     :param address: in bytes
     :returns: empty, mapped or not; or ``EFAULT``
-    :source: kvm_tdp_page_fault in arch/x86/kvm/mmu/mmu.c, v6.18
+    :source: arch/x86/kvm/mmu/mmu.c, v6.18
     """
     seq = current.machine.read(kvm, SecondaryMmu.invalidate_seq, ONCE)
     smp_rmb()
@@ -87,7 +88,7 @@ def secondary_fault(kvm: SecondaryMmu, mm: MmStruct, address: int, *, write: boo
     if page is None and why != ZERO:
         return why
     spin_lock(kvm.mmu_lock)
-    retry = invalidate_retry(kvm, address, seq)
+    retry = mmu_invalidate_retry_gfn(kvm, address, seq)
     if not retry:
         _map(kvm, mm, address, page, write=write)
     spin_unlock(kvm.mmu_lock)
@@ -106,7 +107,13 @@ def _map(kvm: SecondaryMmu, mm: MmStruct, address: int, page: Page | None, *, wr
     spte = (ZERO_PFN if page is None else page.pfn) << 12 | SPTE_WRITE * write
     sptes = {**kvm.sptes, address: spte}
     current.machine.write(kvm, SecondaryMmu.sptes, dict(sorted(sptes.items())), ONCE)
-    current.machine.rmw(mm, MmStruct.secondary_young, frozenset((address,)).__or__, ONCE)
+    _mark_young(mm, address)
+
+
+def _mark_young(mm: MmStruct, address: int) -> None:
+    """Its entry says that it was used."""
+    if address not in current.machine.read(mm, MmStruct.secondary_young, ONCE):
+        current.machine.rmw(mm, MmStruct.secondary_young, frozenset((address,)).__or__, ONCE)
 
 
 def _release(page: Page, *, mapped: bool, write: bool) -> None:

@@ -20,9 +20,9 @@ class SecondaryMmu(Shared):
 
     :param ident: of the address space
 
-    ``mmu_lock`` protects everything: ``in_progress``, how many invalidations are under way; ``in_progress_range``, [start, end) bytes that
-    covers them; ``invalidate_seq``, how many are over, which a fault reads without the lock; ``sptes``, address to frame and write bit as in
-    an entry of the primary tables.
+    ``mmu_lock`` protects everything: ``in_progress``, how many invalidations are under way; ``in_progress_range``, [start, end) bytes
+    that cover them; ``invalidate_seq``, how many are over, which a fault reads without the lock; ``sptes``, address to frame and write bit
+    as in an entry of the primary tables.
     """
 
     __slots__ = ("_in_progress", "_in_progress_range", "_invalidate_seq", "_sptes", "ident", "mmu_lock")
@@ -48,16 +48,19 @@ class SecondaryMmu(Shared):
 
 
 def mmu_notifier_register(mm: MmStruct) -> None:
-    """Give an address space a secondary MMU, if it has none: before any task uses it."""
+    """Give an address space a secondary MMU, if it has none: before any task uses it.
+
+    :source: mm/mmu_notifier.c, v6.18
+    """
     if mm.secondary is None:
         mm.secondary = SecondaryMmu(mm.ident)
         mm.has_notifiers = True
 
 
-def invalidate_range_start(kvm: SecondaryMmu, mm: MmStruct, start: int, end: int) -> None:
+def kvm_mmu_notifier_invalidate_range_start(kvm: SecondaryMmu, mm: MmStruct, start: int, end: int) -> None:
     """Forget [start, end) bytes; until the end of the invalidation nothing there may be mapped again. May sleep.
 
-    :source: kvm_mmu_notifier_invalidate_range_start in virt/kvm/kvm_main.c, v6.18
+    :source: virt/kvm/kvm_main.c, v6.18
     """
     machine = current.machine
     spin_lock(kvm.mmu_lock)
@@ -66,14 +69,14 @@ def invalidate_range_start(kvm: SecondaryMmu, mm: MmStruct, start: int, end: int
     first, upto = kvm.in_progress_range
     covers = (min(first, start), max(upto, end)) if under_way else (start, end)
     machine.write(kvm, SecondaryMmu.in_progress_range, covers, PLAIN)
-    unmap(kvm, mm, lambda address: start <= address < end)
+    kvm_unmap_gfn_range(kvm, mm, lambda address: start <= address < end)
     spin_unlock(kvm.mmu_lock)
 
 
-def invalidate_range_end(kvm: SecondaryMmu) -> None:
+def kvm_mmu_notifier_invalidate_range_end(kvm: SecondaryMmu) -> None:
     """One invalidation is over: who has looked at the primary tables before must look again.
 
-    :source: kvm_mmu_notifier_invalidate_range_end in virt/kvm/kvm_main.c, v6.18
+    :source: virt/kvm/kvm_main.c, v6.18
     """
     machine = current.machine
     spin_lock(kvm.mmu_lock)
@@ -83,18 +86,22 @@ def invalidate_range_end(kvm: SecondaryMmu) -> None:
     spin_unlock(kvm.mmu_lock)
 
 
-def invalidate_retry(kvm: SecondaryMmu, address: int, seq: int) -> bool:
+def mmu_invalidate_retry_gfn(kvm: SecondaryMmu, address: int, seq: int) -> bool:
     """What was found in the primary tables at an address may be wrong by now.
 
     :param seq: ``invalidate_seq`` from before the look
+    :source: include/linux/kvm_host.h, v6.18
     """
     lockdep_assert_held(kvm.mmu_lock)
     start, end = kvm.in_progress_range
     return (kvm.in_progress > 0 and start <= address < end) or kvm.invalidate_seq != seq
 
 
-def unmap(kvm: SecondaryMmu, mm: MmStruct, gone: Callable[[int], bool]) -> None:
-    """Drop translations, and flush: nobody who runs on this MMU uses them any more. Under ``mmu_lock``."""
+def kvm_unmap_gfn_range(kvm: SecondaryMmu, mm: MmStruct, gone: Callable[[int], bool]) -> None:
+    """Drop translations, and flush: nobody who runs on this MMU uses them any more. Under ``mmu_lock``.
+
+    :source: arch/x86/kvm/mmu/mmu.c, v6.18
+    """
     lockdep_assert_held(kvm.mmu_lock)
     sptes = kvm.sptes
     dropped = frozenset(address for address in sptes if gone(address))
@@ -106,13 +113,13 @@ def unmap(kvm: SecondaryMmu, mm: MmStruct, gone: Callable[[int], bool]) -> None:
     current.machine.rmw(mm, MmStruct.secondary_young, lambda young: young - dropped, ONCE)
 
 
-def release(mm: MmStruct) -> None:
+def kvm_mmu_notifier_release(mm: MmStruct) -> None:
     """The address space ends: everything goes.
 
-    :source: kvm_mmu_notifier_release in virt/kvm/kvm_main.c, v6.18
+    :source: virt/kvm/kvm_main.c, v6.18
     """
     kvm = mm.secondary
     if kvm is not None:
         spin_lock(kvm.mmu_lock)
-        unmap(kvm, mm, lambda _: True)
+        kvm_unmap_gfn_range(kvm, mm, lambda _: True)
         spin_unlock(kvm.mmu_lock)

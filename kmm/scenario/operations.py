@@ -28,6 +28,7 @@ from kmm.mm.page_alloc import folio_put
 from kmm.mm.pgtable import pmd_offset, pmdp_get, pte_offset_map_ro_nolock, pte_unmap, ptep_get
 from kmm.mm.prctl import prctl_thp_disable_set
 from kmm.mm.pte import PMD_NONE, is_pmd_migration_entry, non_swap_entry, pmd_pfn, pmd_trans_huge, pte_t
+from kmm.mm.secondary_fault import secondary_access
 from kmm.mm.split import split_folio
 from kmm.mm.swap import lru_add_drain_all
 from kmm.mm.sysfs import sysfs_write
@@ -228,6 +229,13 @@ def _gup(a: Actor, *, slow: bool = True) -> str:
     return _each(a, lambda index: dma(a.mm, a.address(index), a.number << 40 | index + 1 if write else None, slow=slow))
 
 
+def _secondary_fault(a: Actor) -> str:
+    if a.mm.secondary is None:
+        raise ScenarioError(f"process {a.step.process} has no secondary MMU", "name one that is there from the start")
+    write = a.step.value == "write"
+    return _each(a, lambda index: secondary_access(a.mm, a.address(index), a.number << 40 | index + 1 if write else None))
+
+
 def _uffd_register(a: Actor) -> str:
     modes = {"missing": VM_UFFD_MISSING, "wp": VM_UFFD_WP}
     return userfaultfd_register(a.mm, a.start, a.length, sum(modes[word] for word in a.step.value.split()))
@@ -324,6 +332,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "uffd_unregister": _uffd_unregister,
     "uffd_wp": _uffd_wp,
     "uffd_copy": _uffd_copy,
+    "secondary_fault": _secondary_fault,
     "swapout": _swapout,
     "age": _age,
     "split": _split,
