@@ -18,6 +18,7 @@ RANKS: Final = {
     "khugepaged_mm_lock": 5,
     "split_queue_lock": 6,
     "swap_cache": 7,
+    "mmu_lock": 8,
 }
 """Lock classes, outermost first: a lock is taken with no lock of a later class held (trylocks excepted)."""
 
