@@ -15,7 +15,9 @@ PORTED = ported()
 SOURCES = sorted([*(ROOT / "kmm/mm").rglob("*.py"), *(ROOT / "refactors").rglob("*.py")])
 ROWS = {cell for table in (port.khugepaged_table(), port.callees_table(), port.own_table()) for row in table.rows for cell in row[:3]}
 
-_KERNEL_FILE = re.compile(r"(mm|kernel|lib|fs|fs/proc|include/(linux|linux/sched|vdso|asm-generic)|arch/x86/(include/asm|mm))/[\w-]+\.[ch]")
+_KERNEL_FILE = re.compile(
+    r"(mm|kernel|lib|fs|fs/proc|include/(linux|linux/sched|vdso|asm-generic)|arch/x86/(include/asm|mm|kvm/mmu)|virt/kvm)/[\w-]+\.[ch]"
+)
 
 
 def public(text: str) -> dict[str, int]:

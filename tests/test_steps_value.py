@@ -12,7 +12,7 @@ from kmm.judge.minimise_steps import smaller_systems
 from kmm.scenario.errors import ScenarioError
 from kmm.scenario.model import Driver, DriverKind, Geometry, Process, Scenario, Tunables, Vma
 from kmm.scenario.small_systems import system_families
-from kmm.scenario.step import STEP_OPS, Step, Takes, said
+from kmm.scenario.step import STEP_OPS, VALUES, Step, Takes, said
 from kmm.scenario.strategies.systems import systems
 from kmm.scenario.toml import canonical_bytes, load, parse, render
 
@@ -120,7 +120,7 @@ def test_a_step_is_said_in_words() -> None:
 
 def test_every_operation_needs_exactly_what_it_takes() -> None:
     for op, (takes, _) in STEP_OPS.items():
-        value = {"madvise": "free", "prctl": "yes", "mprotect": "read"}.get(op, "")
+        value = "read" if op == "mprotect" else VALUES.get(op, ("",))[0]
         step = Step(
             op=op,
             page=0 if Takes.PAGE in takes else None,

@@ -126,6 +126,7 @@ OWN: Final = {
         make_migration_entry make_pmd_migration_entry make_special_entry pte_mkprotnone pte_swp_type pte_to_swp_offset
         swp_entry_pfn
         """,
+    "kmm.mm.secondary_fault": "guest_access secondary_access",
     "kmm.mm.smaps": "kilobytes show_smaps thp_eligible",
     "kmm.mm.swap_fault": "__do_swap_page",
     "kmm.mm.swapfile": "forget_slots",

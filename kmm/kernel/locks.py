@@ -19,6 +19,7 @@ RANKS: Final = {
     "khugepaged_mm_lock": 6,
     "split_queue_lock": 7,
     "swap_cache": 8,
+    "mmu_lock": 9,
 }
 """Lock classes, outermost first: a lock is taken with no lock of a later class held (trylocks excepted)."""
 

@@ -7,6 +7,7 @@ from kmm.kernel.locks import might_sleep
 from kmm.mm.khugepaged.enter import khugepaged_exit
 from kmm.mm.mm_types import MmStruct
 from kmm.mm.mmap import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock, vma_start_write
+from kmm.mm.mmu_notifier import mmu_notifier_release
 from kmm.mm.munmap import forget_pages, free_pgtables
 from kmm.mm.sched_mm import mmdrop
 from kmm.mm.vma import unlink_anon_vmas, vm_area_free, vma_unlink, vmas_of
@@ -28,6 +29,7 @@ def mmput(mm: MmStruct) -> None:
 
 def exit_mmap(mm: MmStruct) -> None:
     """Tear an address space down. Nobody can use it any more, but khugepaged may look at it."""
+    mmu_notifier_release(mm)
     mmap_read_lock(mm)
     vmas = vmas_of(mm)
     start, end = (vmas[0].vm_start, vmas[-1].vm_end) if vmas else (0, 0)

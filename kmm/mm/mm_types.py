@@ -11,6 +11,7 @@ from kmm.mm.pte import pgprot_t, vm_get_page_prot
 if TYPE_CHECKING:
     from kmm.mm.memcontrol import MemCgroup
     from kmm.mm.pgtable import PmdPage
+    from kmm.mm.secondary_mmu import SecondaryMmu
 
 VM_READ: Final = 1 << 0
 VM_WRITE: Final = 1 << 1
@@ -131,7 +132,8 @@ class MmStruct(Shared):
 
     :param ident: number of the address space, from 1; the owner's is 1
 
-    ``has_notifiers``: a secondary MMU is registered, which it is before any task runs; ``secondary_young``: the pages that it has accessed.
+    ``has_notifiers``: a secondary MMU is registered, which it is before any task runs; ``secondary_young``: the pages that it has accessed;
+    ``secondary``: its own tables, if it translates anything.
     """
 
     __slots__ = (
@@ -152,6 +154,7 @@ class MmStruct(Shared):
         "memcg",
         "mmap_lock",
         "page_table_lock",
+        "secondary",
     )
 
     flags: Field[int] = Field()
@@ -174,6 +177,7 @@ class MmStruct(Shared):
         self.mmap_lock = RwSem("mmap_lock", f"mmap_lock of mm{ident}")
         self.page_table_lock = SpinLock("pmd_lock", f"page_table_lock of mm{ident}")
         self.has_notifiers = False
+        self.secondary: SecondaryMmu | None = None
         self._flags = 0
         self._ksm_zero_pages = 0
         self._mm_count = 1

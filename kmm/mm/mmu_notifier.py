@@ -7,6 +7,11 @@ from kmm.kernel.access import ONCE
 from kmm.kernel.locks import might_sleep
 from kmm.mm import system
 from kmm.mm.mm_types import MmStruct
+from kmm.mm.secondary_mmu import (
+    kvm_mmu_notifier_invalidate_range_end,
+    kvm_mmu_notifier_invalidate_range_start,
+    kvm_mmu_notifier_release,
+)
 
 
 class MmuNotifierRange:
@@ -26,12 +31,23 @@ def mmu_notifier_invalidate_range_start(window: MmuNotifierRange) -> None:
     base = system.this.base
     system.this.notifier_windows.append((window.start - base, window.end - base))
     system.recorder_note("mmu notifier start")
+    kvm = window.mm.secondary
+    if kvm is not None:
+        kvm_mmu_notifier_invalidate_range_start(kvm, window.mm, window.start, window.end)
 
 
 def mmu_notifier_invalidate_range_end(window: MmuNotifierRange) -> None:
     """End of the window."""
     system.this.notifier_windows.append((-1, -1))
     system.recorder_note("mmu notifier end")
+    kvm = window.mm.secondary
+    if kvm is not None:
+        kvm_mmu_notifier_invalidate_range_end(kvm)
+
+
+def mmu_notifier_release(mm: MmStruct) -> None:
+    """The address space ends."""
+    kvm_mmu_notifier_release(mm)
 
 
 def mmu_notifier_clear_young(mm: MmStruct, start: int, end: int) -> bool:

@@ -48,6 +48,7 @@ from kmm.scenario.actors import driver_name
 from kmm.scenario.checks import GAP
 from kmm.scenario.model import Failure, Process, Scenario, Tunables, Vma
 from kmm.scenario.place import DRIVER_CPU, OWNER, OWNER_CPU, Frames, Placing, count_mapped, place_huge
+from kmm.scenario.secondary import connect_secondary
 
 VM_FLAGS: Final = {
     "dontcopy": VM_DONTCOPY,
@@ -185,6 +186,7 @@ class _Builder:
         made = [self._mm(n, process, root) for n, (process, root) in enumerate(zip(spaces, roots, strict=True), OWNER)]
         for process, root, (mm, tables) in zip(spaces, roots, made, strict=True):
             self._fill(process, root, mm, tables, self._siblings(process, root))
+        connect_secondary(s, self.this, made)
         count_mapped(self.this)
         if s.memcg_room is not None:
             self.memcg._max = self.memcg._usage + s.memcg_room

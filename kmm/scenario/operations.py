@@ -19,7 +19,7 @@ from kmm.mm.madvise import do_madvise
 from kmm.mm.memcontrol import memory_write
 from kmm.mm.mlock import folio_evictable
 from kmm.mm.mlock_vma import do_mlock, do_munlock
-from kmm.mm.mm_types import VM_EXEC, VM_READ, VM_WRITE, MmStruct
+from kmm.mm.mm_types import VM_EXEC, VM_READ, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE, MmStruct
 from kmm.mm.mmap_region import do_mmap
 from kmm.mm.mprotect import do_mprotect
 from kmm.mm.mremap import do_mremap
@@ -28,11 +28,13 @@ from kmm.mm.page_alloc import folio_put
 from kmm.mm.pgtable import pmd_offset, pmdp_get, pte_offset_map_ro_nolock, pte_unmap, ptep_get
 from kmm.mm.prctl import prctl_thp_disable_set
 from kmm.mm.pte import PMD_NONE, is_pmd_migration_entry, non_swap_entry, pmd_pfn, pmd_trans_huge, pte_t
+from kmm.mm.secondary_fault import secondary_access
 from kmm.mm.split import split_folio
 from kmm.mm.swap import lru_add_drain_all
 from kmm.mm.sysfs import sysfs_write
 from kmm.mm.system import System
 from kmm.mm.uaccess import user_load, user_store
+from kmm.mm.uffd_ioctl import mfill_atomic, mwriteprotect_range, userfaultfd_register, userfaultfd_unregister
 from kmm.mm.vmscan import folio_referenced, swap_out_folio
 from kmm.scenario.build import VM_FLAGS
 from kmm.scenario.errors import ScenarioError
@@ -227,6 +229,32 @@ def _gup(a: Actor, *, slow: bool = True) -> str:
     return _each(a, lambda index: dma(a.mm, a.address(index), a.number << 40 | index + 1 if write else None, slow=slow))
 
 
+def _secondary_fault(a: Actor) -> str:
+    if a.mm.secondary is None:
+        raise ScenarioError(f"process {a.step.process} has no secondary MMU", "name one that is there from the start")
+    write = a.step.value == "write"
+    return _each(a, lambda index: secondary_access(a.mm, a.address(index), a.number << 40 | index + 1 if write else None))
+
+
+def _uffd_register(a: Actor) -> str:
+    modes = {"missing": VM_UFFD_MISSING, "wp": VM_UFFD_WP}
+    return userfaultfd_register(a.mm, a.start, a.length, sum(modes[word] for word in a.step.value.split()))
+
+
+def _uffd_unregister(a: Actor) -> str:
+    return userfaultfd_unregister(a.mm, a.start, a.length)
+
+
+def _uffd_wp(a: Actor) -> str:
+    words = a.step.value.split()
+    return mwriteprotect_range(a.mm, a.start, a.length, enable="protect" in words, unpopulated="unpopulated" in words)
+
+
+def _uffd_copy(a: Actor) -> str:
+    contents = None if a.step.value == "zero" else lambda index: a.number << 40 | index + 1
+    return mfill_atomic(a.mm, a.start, a.length, contents, wp=a.step.value == "wp")
+
+
 def _swapout(a: Actor) -> str:
     lru_add_drain_all()
     return _first(swap_out_folio(folio, force=True) for folio in a.folios("swap out"))
@@ -300,6 +328,11 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "unpin": _unpin,
     "gup": _gup,
     "gup_fast": partial(_gup, slow=False),
+    "uffd_register": _uffd_register,
+    "uffd_unregister": _uffd_unregister,
+    "uffd_wp": _uffd_wp,
+    "uffd_copy": _uffd_copy,
+    "secondary_fault": _secondary_fault,
     "swapout": _swapout,
     "age": _age,
     "split": _split,

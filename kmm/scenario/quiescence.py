@@ -14,6 +14,7 @@ from kmm.mm.pte import (
     PTE_MARKER_POISONED,
     ZERO_PFN,
     is_device_private_entry,
+    is_huge_zero_pmd,
     is_hwpoison_entry,
     is_migration_entry,
     is_pmd_migration_entry,
@@ -31,6 +32,7 @@ from kmm.mm.system import SwapSlot, System
 from kmm.scenario.build import World
 from kmm.scenario.mm_slots import check_mm_slots
 from kmm.scenario.place import SIGBUS, SIGSEGV
+from kmm.scenario.secondary import frame_name, secondary
 
 
 def check_quiescence(world: World) -> None:
@@ -39,6 +41,7 @@ def check_quiescence(world: World) -> None:
     mapped = _mappings(this)
     refcount(this, world)
     tlb(this)
+    secondary(this, _entry_of)
     conservation(this, mapped)
     transparency(this)
     check_mm_slots(this)
@@ -131,19 +134,12 @@ def tlb(this: System) -> None:
 
 
 def _tlb_of(this: System, mm: MmStruct, cpu: int, cached: dict[int, int]) -> None:
-    nr = this.machine.ptes
     for address, entry in cached.items():
         index = (address - this.base) // this.machine.page_size
-        table = table_of(this, mm, index // nr)
-        if isinstance(table, PtePage):
-            now: int = table._entries[index % nr]
-            pfn = (now >> 12) & 0xFFFFFFFFFF if now & 0x101 else -1
-        else:
-            now = pmd_of(mm, index // nr)
-            pfn = -1 if table is None else table.pfn + index % nr
+        now = _entry_of(this, mm, index)
         old = (entry >> 12) & 0xFFFFFFFFFF
-        if old != pfn:
-            this.machine.report("TLB", f"CPU {cpu} still translates page {index} to {_frame(this, old)}: no flush reached it")
+        if not now or old != (now >> 12) & 0xFFFFFFFFFF:
+            this.machine.report("TLB", f"CPU {cpu} still translates page {index} to {frame_name(this, old)}: no flush reached it")
             return
         if entry & ~now & 0x3:
             what = "writes" if now & 1 else "uses"
@@ -151,11 +147,15 @@ def _tlb_of(this: System, mm: MmStruct, cpu: int, cached: dict[int, int]) -> Non
             return
 
 
-def _frame(this: System, pfn: int) -> str:
-    page = this.mem_map.get(pfn)
-    if page is None:
-        return "the zero page"
-    return f"{page.name}, which {page.freed_by} freed" if page.freed_by else page.name
+def _entry_of(this: System, mm: MmStruct, index: int) -> int:
+    """The entry that translates a page, a huge one as if it were the page's own; 0: nothing does."""
+    number, at = divmod(index, this.machine.ptes)
+    table, pmd = table_of(this, mm, number), pmd_of(mm, number)
+    if isinstance(table, PtePage):
+        return table._entries[at] if table._entries[at] & 0x101 else 0
+    if table is not None and pmd_trans_huge(pmd):
+        return table.pfn + at << 12 | pmd & 0xFFF
+    return ZERO_PFN << 12 | pmd & 0xFFF if is_huge_zero_pmd(pmd) else 0
 
 
 def conservation(this: System, mapped: dict[int, int]) -> None:

@@ -44,6 +44,20 @@ STEP_OPS: Final[dict[str, tuple[Takes, str]]] = {
         "each page is pinned, without locks if that is possible; a device reads it or, with `write`, writes it",
     ),
     "gup_fast": (Takes.RANGE | Takes.VALUE, "`gup` that gives up where locks would be needed"),
+    "uffd_register": (Takes.RANGE | Takes.VALUE, "userfaultfd watches the pages; `value`: `missing`, `wp`, or `missing wp`"),
+    "uffd_unregister": (Takes.RANGE, "userfaultfd watches them no more"),
+    "uffd_wp": (
+        Takes.RANGE | Takes.VALUE,
+        "the monitor write-protects the pages; `value`: `protect`, `protect unpopulated` (holes, too), or `resolve`",
+    ),
+    "uffd_copy": (
+        Takes.RANGE | Takes.VALUE,
+        "the monitor fills holes; `value`: `wp` to protect the pages, or `zero` for zeros",
+    ),
+    "secondary_fault": (
+        Takes.RANGE | Takes.VALUE,
+        "a guest, whose MMU follows the process's tables, reads each page or, with `write`, writes it",
+    ),
     "swapout": (Takes.RANGE, "reclaim swaps each page out, whether it is used or not"),
     "swapin": (Takes.RANGE, "the process reads pages that are swapped out"),
     "age": (Takes.RANGE, "reclaim looks who uses each page, and clears its young bits"),
@@ -56,8 +70,18 @@ STEP_OPS: Final[dict[str, tuple[Takes, str]]] = {
 """Each operation: what it says, and what it does."""
 
 ADVICE: Final = ("cold", "collapse", "dodump", "dofork", "dontdump", "dontfork", "dontneed", "free", "hugepage", "nohugepage", "pageout")
-_DEVICE: Final = ("", "read", "write")
-_VALUES: Final = {"madvise": ADVICE, "prctl": ("no", "yes", "except_advised"), "gup": _DEVICE, "gup_fast": _DEVICE}
+_ACCESSES: Final = ("", "read", "write")
+VALUES: Final = {
+    "madvise": ADVICE,
+    "prctl": ("no", "yes", "except_advised"),
+    "gup": _ACCESSES,
+    "gup_fast": _ACCESSES,
+    "uffd_register": ("missing", "wp", "missing wp"),
+    "uffd_wp": ("protect", "protect unpopulated", "resolve"),
+    "uffd_copy": ("", "wp", "zero"),
+    "secondary_fault": _ACCESSES,
+}
+"""Operation: the values that it knows."""
 _ACCESS: Final = ("exec", "read", "write")
 
 
@@ -96,7 +120,7 @@ class Step:
         self._check_value()
 
     def _check_value(self) -> None:
-        known = _VALUES.get(self.op)
+        known = VALUES.get(self.op)
         require(known is None or self.value in known, f'value = "{self.value}" is not known to {self.op}', "use " + ", ".join(known or ()))
         if self.op == "mprotect":
             words = self.value.split()

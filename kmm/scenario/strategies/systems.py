@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from kmm.scenario.alphabet import ALPHABET
 from kmm.scenario.model import Driver, DriverKind, Geometry, Process, Scenario, Tunables, Vma
-from kmm.scenario.step import ADVICE, STEP_OPS, Step, Takes
+from kmm.scenario.step import ADVICE, STEP_OPS, VALUES, Step, Takes
 from kmm.scenario.strategies.draw import drawn, need, need_geometry, pick
 from kmm.scenario.strategies.pages import draw_map, letters_for
 from kmm.scenario.strategies.settings import draw_config
@@ -97,8 +97,8 @@ def _said(draw: st.DrawFn, op: str) -> tuple[str, str]:
     if op in ("sysfs", "cgroup"):
         return pick(draw, _SETTINGS if op == "sysfs" else _LIMITS)
     values: dict[str, Sequence[str]] = {
+        **VALUES,
         "madvise": (*ADVICE, "collapse", "dontneed"),
-        "prctl": ("no", "yes", "except_advised"),
         "mprotect": _ACCESS,
         "mmap": _MMAP_FLAGS,
     }
