@@ -29,14 +29,23 @@ class VmFault:
     :param write: FAULT_FLAG_WRITE
     :param tried: FAULT_FLAG_TRIED: the lock has been dropped once, and this time the fault waits with it held
     :param user: FAULT_FLAG_USER; without it khugepaged asks
+    :param unshare: FAULT_FLAG_UNSHARE: a page of its own is wanted, for reading
 
     ``orig_pmd`` and ``orig_pte`` are the entries that were found; ``orig_pte`` is ``None`` where there was nothing.
     """
 
-    __slots__ = ("address", "orig_pmd", "orig_pte", "pmd", "tried", "user", "vma", "write")
+    __slots__ = ("address", "orig_pmd", "orig_pte", "pmd", "tried", "unshare", "user", "vma", "write")
 
     def __init__(
-        self, vma: VmAreaStruct, address: int, pmd: PmdSlot, *, write: bool = False, tried: bool = False, user: bool = False
+        self,
+        vma: VmAreaStruct,
+        address: int,
+        pmd: PmdSlot,
+        *,
+        write: bool = False,
+        tried: bool = False,
+        user: bool = False,
+        unshare: bool = False,
     ) -> None:
         self.vma = vma
         self.address = address
@@ -44,6 +53,7 @@ class VmFault:
         self.write = write
         self.tried = tried
         self.user = user
+        self.unshare = unshare
         self.orig_pmd: pmd_t = PMD_NONE
         self.orig_pte: pte_t | None = None
 

@@ -48,6 +48,7 @@ STEP_OPS: Final[dict[str, tuple[Takes, str]]] = {
     "swapin": (Takes.RANGE, "the process reads pages that are swapped out"),
     "age": (Takes.RANGE, "reclaim looks who uses each page, and clears its young bits"),
     "split": (Takes.RANGE, "the large folios that map the pages are split"),
+    "ksm": (Takes.RANGE | Takes.VALUE, "ksmd merges equal pages; with `use_zero_pages`, pages of zeros with the zero page"),
     "shrink": (Takes.NOTHING, "the shrinker splits what waits on the deferred-split queue"),
     "drain": (Takes.NOTHING, "every CPU's LRU batches are drained"),
     "sysfs": (Takes.NAME | Takes.VALUE, "the administrator writes a file under `transparent_hugepage/`"),
@@ -57,7 +58,13 @@ STEP_OPS: Final[dict[str, tuple[Takes, str]]] = {
 
 ADVICE: Final = ("cold", "collapse", "dodump", "dofork", "dontdump", "dontfork", "dontneed", "free", "hugepage", "nohugepage", "pageout")
 _DEVICE: Final = ("", "read", "write")
-_VALUES: Final = {"madvise": ADVICE, "prctl": ("no", "yes", "except_advised"), "gup": _DEVICE, "gup_fast": _DEVICE}
+_VALUES: Final = {
+    "madvise": ADVICE,
+    "prctl": ("no", "yes", "except_advised"),
+    "gup": _DEVICE,
+    "gup_fast": _DEVICE,
+    "ksm": ("", "use_zero_pages"),
+}
 _ACCESS: Final = ("exec", "read", "write")
 
 
