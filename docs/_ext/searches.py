@@ -10,23 +10,23 @@ from typing import Final
 from kmm.judge.sets import judge_sets
 from kmm.judge.variants import load_variant
 from kmm.scenario.model import DriverKind
-from kmm.scenario.search import Search
+from kmm.scenario.search import EXHAUSTIVE, Search
 from kmm.scenario.small_concurrent import ACTORS, MAPS, beside
 
 PAGE: Final = Path(__file__).parents[1] / "searches.md"
 ORDERS: Final = (3, 2)
 PAIRS: Final = (("load:0", "store:0"), ("gup:0:write", "madvise:0-7:dontneed"), ("munmap:0-3", "fork"), ("madvise:0-7:collapse", "exit"))
-WHOLE: Final = Search(budget=200_000)
+WHOLE: Final = EXHAUSTIVE
 DRAWN: Final = Search(strategy="pos", budget=1_000)
 Row = tuple[tuple[str, ...], int]
 
 HEAD: Final = """\
 # What was searched
 
-`v12` and `reviewed` beside every actor, in a table of 8 PTEs with the map `{map}`, under khugepaged and sequential consistency. With one actor
-every trace is run once; beside two, {drawn:,} schedules are drawn (`pos`, seed 0). `make docs-searches` writes this page; the numbers are
-the same on every machine, and a test of the full tier compares them. A row is `kmm explore` on a file with that map, order and `--with`; the last
-column is the judge's.
+`v12` and `reviewed` beside every actor, in a table of 8 PTEs with the map `{map}`, under khugepaged and sequential consistency. With one
+actor every trace is run once; beside two, {drawn:,} schedules are drawn (`pos`, seed 0). `make docs-searches` writes this page; the numbers
+are the same on every machine, and a test of the full tier compares them. A row is `kmm explore` on a file with that map, order and
+`--with`; the last column is the judge's.
 
 *Executions* include those that the reduction starts and finds to be the same as others; *traces* are the distinct ones; *outcomes* are all
 observables together.
