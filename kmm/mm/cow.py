@@ -45,7 +45,17 @@ from kmm.mm.pgtable import (
     update_mmu_cache_range,
 )
 from kmm.mm.pgtable_generic import ptep_clear_flush
-from kmm.mm.pte import is_zero_pfn, pte_mkdirty, pte_mkyoung, pte_pfn, pte_t
+from kmm.mm.pte import (
+    is_zero_pfn,
+    pte_mkdirty,
+    pte_mksoft_dirty,
+    pte_mkuffd_wp,
+    pte_mkyoung,
+    pte_pfn,
+    pte_soft_dirty,
+    pte_t,
+    pte_uffd_wp,
+)
 from kmm.mm.rmap import folio_add_new_anon_rmap, folio_remove_rmap_ptes
 from kmm.mm.rmap_walk import folio_test_ksm
 from kmm.mm.swap import folio_add_lru_vma, lru_add_drain
@@ -72,7 +82,7 @@ def do_wp_page(vmf: VmFault, pte: PtePtr, ptl: SpinLock) -> str:
     """
     vma, orig_pte = vmf.vma, vmf.orig_pte
     assert orig_pte is not None
-    if userfaultfd_pte_wp(vma, ptep_get(pte)):
+    if not vmf.unshare and userfaultfd_pte_wp(vma, ptep_get(pte)):
         pte_unmap_unlock(pte, ptl)
         return handle_userfault(vmf)
     if vma.vm_flags & VM_UFFD_WP and mm_tlb_flush_pending(vma.vm_mm):
@@ -81,6 +91,9 @@ def do_wp_page(vmf: VmFault, pte: PtePtr, ptl: SpinLock) -> str:
     if page is not None and _may_reuse(page, vma):
         if not PageAnonExclusive(page):
             SetPageAnonExclusive(page)
+        if vmf.unshare:
+            pte_unmap_unlock(pte, ptl)
+            return VM_FAULT_DONE
         return wp_page_reuse(vmf, page, pte, ptl)
     if page is not None:
         folio_get(page_folio(page))
@@ -234,7 +247,8 @@ def _replace(vmf: VmFault, orig_pte: pte_t, pte: PtePtr, page: Page | None, new_
     if page is None:
         ksm_might_unmap_zero_page(mm, orig_pte)
         add_mm_counter(mm, MM_ANONPAGES, 1)
-    entry = maybe_mkwrite(pte_mkdirty(mk_pte(new_folio.pages[0], vma.vm_page_prot)), vma)
+    entry = mk_pte(new_folio.pages[0], vma.vm_page_prot)
+    entry = _kept_marks(entry, orig_pte) if vmf.unshare else maybe_mkwrite(pte_mkdirty(entry), vma)
     ptep_clear_flush(vma, vmf.address, pte)
     folio_add_new_anon_rmap(new_folio, vma, vmf.address, exclusive=True)
     folio_add_lru_vma(new_folio, vma)
@@ -242,3 +256,10 @@ def _replace(vmf: VmFault, orig_pte: pte_t, pte: PtePtr, page: Page | None, new_
     update_mmu_cache_range(None, vma, vmf.address, pte, 1)
     if page is not None:
         folio_remove_rmap_ptes(page_folio(page), page, 1, vma)
+
+
+def _kept_marks(entry: pte_t, orig_pte: pte_t) -> pte_t:
+    """What an entry is still marked with when its page is unshared: nobody has written."""
+    if pte_soft_dirty(orig_pte):
+        entry = pte_mksoft_dirty(entry)
+    return pte_mkuffd_wp(entry) if pte_uffd_wp(orig_pte) else entry

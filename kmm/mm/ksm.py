@@ -18,3 +18,9 @@ def ksm_might_unmap_zero_page(mm: MmStruct, pte: pte_t) -> None:
     if is_ksm_zero_pte(pte):
         node_stat_mod("ksm_zero_pages", -1)
         current.machine.fetch_add(mm, MmStruct.ksm_zero_pages, -1)
+
+
+def ksm_map_zero_page(mm: MmStruct) -> None:
+    """KSM places a zero page."""
+    node_stat_mod("ksm_zero_pages", 1)
+    current.machine.fetch_add(mm, MmStruct.ksm_zero_pages, 1)

@@ -58,7 +58,7 @@ def folio_lock_anon_vma_read(folio: Folio, *, try_lock: bool = False) -> AnonVma
     """
     rcu_read_lock()
     anon_vma = current.machine.read(folio, Folio.mapping, ONCE)
-    if anon_vma is None or not folio_mapped(folio):
+    if anon_vma is None or anon_vma.label == _KSM or not folio_mapped(folio):
         rcu_read_unlock()
         return "unmapped"
     locked = down_read_trylock(anon_vma.rwsem)

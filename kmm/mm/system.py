@@ -13,6 +13,7 @@ from kmm.kernel.access import Field, Shared
 from kmm.kernel.locks import RwSem, SpinLock
 from kmm.mm.folio import Folio, Page
 from kmm.mm.khugepaged.mm_slot import KhugepagedScan, KhugepagedThread
+from kmm.mm.mm_types import AnonVma
 from kmm.mm.percpu import PerCpu
 
 if TYPE_CHECKING:
@@ -163,6 +164,29 @@ class Migrations(Shared):
         return "migrations"
 
 
+class Ksm(Shared):
+    """What ksmd knows (mm/ksm.c).
+
+    ``ksm_thread_mutex``: one scan at a time; ``stable_tree``: the merged pages, without references to them, under the mutex;
+    ``stable_node`` stands in ``mapping`` of each for its node.
+    """
+
+    __slots__ = ("_stable_tree", "ksm_thread_mutex", "stable_node")
+
+    stable_tree: Field[tuple[Folio, ...]] = Field()
+
+    def __init__(self) -> None:
+        self.freed_by = ""
+        self.ksm_thread_mutex = RwSem("ksm_thread_mutex")
+        self.stable_node = AnonVma("ksm")
+        self._stable_tree: tuple[Folio, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Whose it is."""
+        return "ksm"
+
+
 class PidNamespace(Shared):
     """``struct pid_namespace``: here it numbers address spaces.
 
@@ -229,6 +253,7 @@ class System:
         "khugepaged_mutex",
         "khugepaged_scan",
         "khugepaged_thread",
+        "ksm",
         "lazyfree",
         "leaving",
         "machine",
@@ -266,6 +291,7 @@ class System:
         self.khugepaged_thread = KhugepagedThread()
         self.khugepaged_mm_lock = SpinLock("khugepaged_mm_lock")
         self.khugepaged_mutex = RwSem("khugepaged_mutex")
+        self.ksm = Ksm()
         self.mem_map: dict[int, Page] = {}
         self.tables: dict[int, PtePage] = {}
         self.folios: list[Folio] = []

@@ -32,11 +32,12 @@ class VmFault:
     :param tried: FAULT_FLAG_TRIED: the lock has been dropped once, and this time the fault waits with it held
     :param user: FAULT_FLAG_USER; without it khugepaged asks
     :param vma_lock: FAULT_FLAG_VMA_LOCK: the lock is that of the VMA, not the mmap lock
+    :param unshare: FAULT_FLAG_UNSHARE: a page of its own is wanted, for reading
 
     ``orig_pmd`` and ``orig_pte`` are the entries that were found; ``orig_pte`` is ``None`` where there was nothing.
     """
 
-    __slots__ = ("address", "orig_pmd", "orig_pte", "pmd", "tried", "user", "vma", "vma_lock", "write")
+    __slots__ = ("address", "orig_pmd", "orig_pte", "pmd", "tried", "unshare", "user", "vma", "vma_lock", "write")
 
     def __init__(
         self,
@@ -48,6 +49,7 @@ class VmFault:
         tried: bool = False,
         user: bool = False,
         vma_lock: bool = False,
+        unshare: bool = False,
     ) -> None:
         self.vma = vma
         self.address = address
@@ -56,6 +58,7 @@ class VmFault:
         self.tried = tried
         self.user = user
         self.vma_lock = vma_lock
+        self.unshare = unshare
         self.orig_pmd: pmd_t = PMD_NONE
         self.orig_pte: pte_t | None = None
 

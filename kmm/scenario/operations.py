@@ -15,11 +15,12 @@ from kmm.mm.folio import Folio, folio_get, folio_try_get, folio_trylock, folio_u
 from kmm.mm.fork import alloc_pid, dup_mm
 from kmm.mm.gup import pin_user_page, unpin_user_page
 from kmm.mm.khugepaged.daemon import khugepaged_pass
+from kmm.mm.ksm_scan import ksm_do_scan
 from kmm.mm.madvise import do_madvise
 from kmm.mm.memcontrol import memory_write
 from kmm.mm.mlock import folio_evictable
 from kmm.mm.mlock_vma import do_mlock, do_munlock
-from kmm.mm.mm_types import VM_EXEC, VM_READ, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE, MmStruct
+from kmm.mm.mm_types import VM_EXEC, VM_MERGEABLE, VM_READ, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE, MmStruct
 from kmm.mm.mmap_region import do_mmap
 from kmm.mm.mprotect import do_mprotect
 from kmm.mm.mremap import do_mremap
@@ -291,6 +292,14 @@ def _first(outcomes: Iterator[str]) -> str:
     return next((each for each in list(outcomes) if each), "")
 
 
+def _ksm(a: Actor) -> str:
+    end = a.start + a.length
+    if any(vma._vm_start < end and a.start < vma._vm_end and not vma._vm_flags & VM_MERGEABLE for vma in a.mm._vmas):
+        raise ScenarioError("KSM may not merge there", "add mergeable to the flags of the VMA, or name other pages")
+    ksm_do_scan(a.mm, a.start, end, use_zero_pages=a.step.value == "use_zero_pages")
+    return ""
+
+
 def _shrink(a: Actor) -> str:
     deferred_split_scan()
     return ""
@@ -336,6 +345,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "swapout": _swapout,
     "age": _age,
     "split": _split,
+    "ksm": _ksm,
     "shrink": _shrink,
     "drain": _drain,
     "sysfs": _sysfs,

@@ -92,6 +92,7 @@ class PageState:
     :param lru: where the folio is
     :param referenced: PG_referenced
     :param node: NUMA node, 0 to 3; 0 and 1 are near each other, as are 2 and 3
+    :param contents: pages of the same number are equal, 0: all zeros; ``None``: no other page has what this one has
     :raises ScenarioError: when the state cannot exist
     """
 
@@ -116,6 +117,7 @@ class PageState:
     lru: Lru = Lru.LIST
     referenced: bool = False
     node: int = 0
+    contents: int | None = None
 
     def __attrs_post_init__(self) -> None:
         for problem, remedy in _impossible(self):
@@ -147,6 +149,10 @@ def _impossible(page: PageState) -> list[tuple[str, str]]:
         out.append(("an mlocked page cannot be lazyfree", "drop mlocked or lazyfree"))
     if page.mlocked and page.lru is Lru.BATCH:
         out.append(("a mlocked page in an LRU batch is not modelled", 'say lru = "list" or "off"'))
+    if page.contents is not None and not 0 <= page.contents <= 999:
+        out.append((f"contents = {page.contents} is out of range", "use 0 to 999"))
+    if page.contents is not None and page.swapcache:
+        out.append(("contents of a page in the swap cache cannot be said", "drop contents or swapcache"))
     if page.lazyfree and page.swapcache:
         out.append(("a lazyfree page is not in the swap cache", "drop lazyfree or swapcache"))
     return [*out, *_impossible_folio(page), *_impossible_ksm(page)]

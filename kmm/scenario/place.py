@@ -69,6 +69,11 @@ _MARKERS: Final = {
 }
 
 
+def token_of(contents: int) -> int:
+    """Contents that a letter spells out: no page has them without that, but for zeros."""
+    return contents and 1 << 38 | contents
+
+
 class Frames:
     """Makes the folios of one process, charged to ``memcg``, and knows the tasks that hold some.
 
@@ -252,7 +257,7 @@ class Placing:
                 ids[2], ids[3] = self.siblings[0].ident, ids[3] + 1
         sub.ptc_count += maps
         if new or page.order:
-            sub._contents = self.frames.token(index)
+            sub._contents = self.frames.token(index) if page.contents is None else token_of(page.contents)
         if page.exclusive:
             sub._flags = PG_anon_exclusive
         if new:
@@ -315,7 +320,8 @@ class Placing:
             folio._mlock_count = 1
             self.frames.count("nr_mlock", 1 << page.order)
         if page.ksm:
-            folio._mapping = _KSM
+            folio._mapping = this.ksm.stable_node
+            this.ksm._stable_tree = (*this.ksm._stable_tree, folio)
         folio._flags = flags
 
     def _swapped(self, index: int, page: PageState) -> pte_t:
@@ -389,10 +395,6 @@ class Placing:
 def count_mapped(this: System) -> None:
     """The node's counter of mapped anonymous pages."""
     this.node_stat["nr_anon_mapped"] = sum(_mapped_pages(f) if f.order else f._mapcount > 0 for f in this.folios)
-
-
-_KSM: Final = AnonVma("ksm")
-"""Stands for the stable node of a merged page."""
 
 
 def _mapped_pages(folio: Folio) -> int:
