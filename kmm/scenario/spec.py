@@ -11,7 +11,19 @@ from kmm.scenario.step import STEP_OPS, Step, Takes
 FORM: Final = "NAME[@PROCESS][:PAGES][:VALUE]"
 _SPEC: Final = re.compile(r"(?P<op>[a-z_]+)(?:@(?P<process>\d+))?(?::(?P<rest>.*))?", re.DOTALL)
 _PAGES: Final = re.compile(r"(\d+)(?:-(\d+))?(?:>(\d+))?")
-_ON_RANGES: Final = ("ksm", "madvise", "mlock", "mmap", "mprotect", "mremap", "munlock", "munmap", "uffd_register", "uffd_unregister", "uffd_wp")
+_ON_RANGES: Final = (
+    "ksm",
+    "madvise",
+    "mlock",
+    "mmap",
+    "mprotect",
+    "mremap",
+    "munlock",
+    "munmap",
+    "uffd_register",
+    "uffd_unregister",
+    "uffd_wp",
+)
 """Operations that, when no pages are named, are about all of them; the others are about the first page."""
 
 
