@@ -342,6 +342,7 @@ NOT_FIELDS: Final = {
     "VmAreaStruct": {"vmlock_dep_map"},
     "MmStruct": {"has_notifiers", "ident", "memcg", "mmap_lock", "page_table_lock", "secondary"},
     "KhugepagedMmSlot": {"label"},
+    "Ksm": {"ksm_thread_mutex", "stable_node"},
     "KhugepagedScan": {"address"},
     "KhugepagedThread": {"collapse_control"},
     "PerCpu": {"next_pfn", "next_swap", "next_table_pfn", "number"},
