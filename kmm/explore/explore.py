@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 import attrs
@@ -83,8 +84,8 @@ class Explorer:
         self.restarts += grown
         return grown
 
-    def one(self, search: Search, tally: Tally) -> bool:
-        """Search here; whether all was searched."""
+    def one(self, search: Search, tally: Tally, stop: Callable[[bytes], bool] | None = None) -> bool:
+        """Search here, until an outcome says stop; whether all was searched."""
         self.learn()
         while self.budget.left(self.executions):
             run, outcome = once(self.program, search, self.sharing, memory=self.memory)
@@ -94,6 +95,8 @@ class Explorer:
                 tally.clear()
             else:
                 _count(run, outcome, tally)
+                if stop is not None and not run.gave_up and stop(outcome):
+                    return False
                 if not search.next(run):
                     return True
         return False
@@ -187,6 +190,7 @@ def explore(
     seconds: float | None = None,
     seed: int = 0,
     jobs: int = 1,
+    stop: Callable[[bytes], bool] | None = None,
 ) -> Exploration:
     """Run ``program`` under many schedules.
 
@@ -197,6 +201,7 @@ def explore(
     :param seconds: of time; what comes out then depends on the machine
     :param seed: of the samples. The same seed, budget and program give the same result for any number of jobs
     :param jobs: processes
+    :param stop: whether an outcome ends the search at once; for ``dpor`` and ``dfs`` in one process
     :raises ExploreError: for options that make no sense
     """
     _check(strategy, memory, preemption_bound, budget, seconds, jobs)
@@ -207,12 +212,12 @@ def explore(
     if strategy in SAMPLERS:
         explorer.sample(strategy, seed, tally)
     elif strategy == "dfs":
-        complete = explorer.one(Dfs(preemption_bound), tally) and preemption_bound is None
+        complete = explorer.one(Dfs(preemption_bound), tally, stop) and preemption_bound is None
     elif jobs > 1:
         complete, given_up = explorer.many(tally)
     else:
         search = Dpor()
-        complete = explorer.one(search, tally)
+        complete = explorer.one(search, tally, stop)
         given_up = search.blocked
     return Exploration(
         outcomes=dict(sorted(tally.outcomes.items())),

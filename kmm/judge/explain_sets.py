@@ -38,7 +38,7 @@ def record_of(sets: Sets) -> Recorded:
     others = other.exploration.executions
     for bound in range(MOST_PREEMPTIONS + 1):
         search = attrs.evolve(mine.search, strategy="dfs", preemption_bound=bound, budget=MOST_EXECUTIONS, jobs=1)
-        found = Outcomes(sets.scenario, mine.program.variant, search)
+        found = Outcomes(sets.scenario, mine.program.variant, search, stop=only.__contains__)
         for each in found.all:
             if each in only:
                 return to_record(found.schedule(each), side=sets.side, others=others)

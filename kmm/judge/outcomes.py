@@ -21,13 +21,22 @@ Progress: TypeAlias = Callable[[int, int], None]
 class Outcomes:
     """The observations of one variant, each with a schedule.
 
+    :param stop: whether an outcome ends the search at once
     :raises NotApplicable: the variant does not do what the scenario asks for
     :raises StepError: a step before the actors cannot happen
 
     ``exploration`` says how many executions gave each, and whether there can be others.
     """
 
-    def __init__(self, scenario: Scenario, variant: Variant, search: Search, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        variant: Variant,
+        search: Search,
+        progress: Progress | None = None,
+        *,
+        stop: Callable[[bytes], bool] | None = None,
+    ) -> None:
         self._seen: dict[bytes, Observation] = {}
         self.program: Final = Concurrent(scenario, variant, self._outcome)
         self.search: Final = search
@@ -40,6 +49,7 @@ class Outcomes:
             seconds=search.seconds,
             seed=search.seed,
             jobs=search.jobs,
+            stop=stop,
         )
 
     def _outcome(self, run: Run) -> bytes:

@@ -70,8 +70,13 @@ class Sets:
 
 
 def judge_sets(s: Scenario, baseline: Variant, candidate: Variant, search: Search, progress: Progress | None = None) -> Sets:
-    """Search the schedules of both variants, and compare what they come to."""
-    a, b = (Outcomes(s, variant, search, progress) for variant in (baseline, candidate))
+    """Search the schedules of both variants, and compare what they come to.
+
+    When the baseline's are exhausted, the first outcome of the candidate that is none of the baseline's ends the search.
+    """
+    a = Outcomes(s, baseline, search, progress)
+    known = a.exploration.outcomes if a.exploration.complete else None
+    b = Outcomes(s, candidate, search, progress, stop=None if known is None else lambda outcome: outcome not in known)
     only_candidate = _missing(b, a)
     if only_candidate:
         return Sets(s, a, b, DIFFERENT if a.exploration.complete else UNDETERMINED, only_candidate[0], "candidate")

@@ -12,6 +12,7 @@ from kmm.judge.chunk import Contest
 from kmm.judge.counterexample import counterexample
 from kmm.judge.explain_sets import explain_sets
 from kmm.judge.filed import with_file
+from kmm.judge.outcomes import Outcomes
 from kmm.judge.pair import judge_pair
 from kmm.judge.pool import STALL_S
 from kmm.judge.replay import replay
@@ -85,6 +86,14 @@ def test_the_witness_is_what_one_side_never_shows() -> None:
     _, candidate, differs = sets.nearest()
     assert candidate.canonical() == sets.witness
     assert differs == ("trace",)
+
+
+def test_a_difference_from_all_that_the_baseline_can_ends_the_search() -> None:
+    found = judge_sets(UNMAP, reviewed.VARIANT, looking(2), EXHAUSTIVE)
+    assert (found.relation, found.side) == (DIFFERENT, "candidate")
+    assert found.baseline.exploration.complete
+    assert found.candidate.exploration.outcomes.keys() - found.baseline.exploration.outcomes.keys() == {found.witness}
+    assert found.candidate.exploration.executions < Outcomes(UNMAP, looking(2), EXHAUSTIVE).exploration.executions
 
 
 def test_without_an_end_of_the_search_a_difference_is_a_lead_that_is_followed() -> None:
