@@ -50,6 +50,7 @@ from kmm.mm.rmap import folio_add_new_anon_rmap, page_number
 from kmm.mm.swap import folio_add_lru_vma
 from kmm.mm.userfaultfd import userfaultfd_armed
 from kmm.mm.vma import vma_at, vma_modify_flags, vmas_in
+from kmm.mm.vma_lock import lock_vma_under_rcu, vma_end_read, vma_start_read_locked
 from kmm.mm.vmstat import add_mm_counter
 
 UFFD_FLAGS: Final = VM_UFFD_MISSING | VM_UFFD_WP
@@ -149,8 +150,6 @@ def uffd_wp_range(vma: VmAreaStruct, start: int, end: int, *, enable: bool, unpo
 def mfill_atomic(mm: MmStruct, start: int, length: int, contents: Callable[[int], int] | None, *, wp: bool = False) -> str:
     """Fill pages of [start, start + length) bytes that are not there. May sleep.
 
-    The kernel takes the lock of the VMA alone where it can; here it is the mmap lock, for reading.
-
     :param mm: ``struct mm_struct *``
     :param length: bytes
     :param contents: of a page, by its number: UFFDIO_COPY; ``None``: the zero page: UFFDIO_ZEROPAGE
@@ -159,22 +158,45 @@ def mfill_atomic(mm: MmStruct, start: int, length: int, contents: Callable[[int]
         the first page fails ``EEXIST``, ``ENOMEM``, or ``EAGAIN``: the table went; ``EAGAIN`` when a later one does
     :source: mm/userfaultfd.c, v6.18
     """
-    mmap_read_lock(mm)
-    vma = vma_at(mm, start)
-    error = ""
-    if vma is None or start + length > vma.vm_end or not userfaultfd_armed(vma):
-        error = "ENOENT"
-    elif wp and not vma.vm_flags & VM_UFFD_WP:
-        error = "EINVAL"
-    else:
-        anon_vma_prepare(vma)
-        for address in range(start, start + length, PAGE_SIZE()):
-            error = _mfill_page(vma, address, None if contents is None else contents(page_number(address)), wp=wp)
-            if error:
-                error = error if address == start else "EAGAIN"
-                break
-    mmap_read_unlock(mm)
+    vma, error = uffd_mfill_lock(mm, start, length)
+    if vma is None:
+        return error
+    if wp and not vma.vm_flags & VM_UFFD_WP:
+        vma_end_read(vma)
+        return "EINVAL"
+    for address in range(start, start + length, PAGE_SIZE()):
+        error = _mfill_page(vma, address, None if contents is None else contents(page_number(address)), wp=wp)
+        if error:
+            error = error if address == start else "EAGAIN"
+            break
+    vma_end_read(vma)
     return error
+
+
+def uffd_mfill_lock(mm: MmStruct, start: int, length: int) -> tuple[VmAreaStruct | None, str]:
+    """The VMA that has all of [start, start + length) bytes and is registered, locked for reading; or why there is none. May sleep."""
+    vma, error = uffd_lock_vma(mm, start)
+    if vma is None or (start + length <= vma.vm_end and userfaultfd_armed(vma)):
+        return vma, error
+    vma_end_read(vma)
+    return None, "ENOENT"
+
+
+def uffd_lock_vma(mm: MmStruct, address: int) -> tuple[VmAreaStruct | None, str]:
+    """Lock the VMA of an address for reading, and see that it has an anon_vma, for which the mmap lock may be needed. May sleep."""
+    vma = lock_vma_under_rcu(mm, address)
+    if vma is not None:
+        if vma.anon_vma is not None:
+            return vma, ""
+        vma_end_read(vma)
+    mmap_read_lock(mm)
+    vma, error = vma_at(mm, address), "ENOENT"
+    if vma is not None:
+        anon_vma_prepare(vma)
+        if not vma_start_read_locked(vma):
+            vma, error = None, "EAGAIN"
+    mmap_read_unlock(mm)
+    return vma, "" if vma is not None else error
 
 
 def _mfill_page(vma: VmAreaStruct, address: int, contents: int | None, *, wp: bool) -> str:

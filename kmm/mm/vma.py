@@ -15,7 +15,7 @@ from kmm.mm.mm_types import VM_EXEC, VM_READ, VM_WRITE, AnonVma, MmStruct, VmAre
 from kmm.mm.mmap import anon_vma_lock_write, anon_vma_unlock_write, vma_start_write
 from kmm.mm.pte import vm_get_page_prot
 from kmm.mm.split_pmd import split_huge_pmd_address
-from kmm.mm.vma_lock import vma_mark_attached, vma_mark_detached
+from kmm.mm.vma_lock import vma_assert_write_locked, vma_mark_attached, vma_mark_detached
 
 
 def vmas_of(mm: MmStruct) -> tuple[VmAreaStruct, ...]:
@@ -122,6 +122,7 @@ def vma_modify_flags(mm: MmStruct, vma: VmAreaStruct, start: int, end: int, new_
     """
     part = split_around(mm, vma, start, end)
     vma_start_write(part)
+    vma_assert_write_locked(part)
     current.machine.write(part, VmAreaStruct.vm_flags, new_flags, ONCE)
     vma_set_page_prot(part)
     return vma_merge(mm, part)

@@ -10,8 +10,8 @@ from typing import Final
 
 from kmm.kernel import current
 from kmm.kernel.access import ACQUIRE, ONCE, PLAIN, RELEASE
-from kmm.kernel.bug import VM_WARN_ON_ONCE
-from kmm.kernel.locks import lockdep_acquire, lockdep_release, rcu_read_lock, rcu_read_unlock
+from kmm.kernel.bug import VM_BUG_ON, VM_WARN_ON_ONCE
+from kmm.kernel.locks import lockdep_acquire, lockdep_assert_held, lockdep_release, rcu_read_lock, rcu_read_unlock
 from kmm.kernel.wait import smp_cond_load_acquire
 from kmm.mm.mm_types import MmStruct, VmAreaStruct
 
@@ -92,6 +92,18 @@ def vma_start_read(mm: MmStruct, vma: VmAreaStruct) -> str:
     return LOCKED
 
 
+def vma_start_read_locked(vma: VmAreaStruct) -> bool:
+    """Lock a VMA for reading, for when the mmap lock, which is held, is given back; false: it cannot be had.
+
+    :source: include/linux/mmap_lock.h, v6.18
+    """
+    lockdep_assert_held(vma.vm_mm.mmap_lock)
+    if not 0 < current.machine.rmw(vma, _refcnt, _one_more_unless_excluded, ACQUIRE) < VMA_LOCK_OFFSET:
+        return False
+    lockdep_acquire(vma.vmlock_dep_map, "read", trylock=True)
+    return True
+
+
 def _one_more_unless_excluded(count: int) -> int:
     return count + 1 if 0 < count < VMA_LOCK_OFFSET else count
 
@@ -112,6 +124,14 @@ def __is_vma_write_locked(vma: VmAreaStruct) -> tuple[bool, int]:
     """
     seq = current.machine.read(vma.vm_mm, _mm_seq, PLAIN)
     return current.machine.read(vma, _lock_seq, PLAIN) == seq, seq
+
+
+def vma_assert_write_locked(vma: VmAreaStruct) -> None:
+    """Its flags are about to change: nobody reads them.
+
+    :source: include/linux/mmap_lock.h, v6.18
+    """
+    VM_BUG_ON(not __is_vma_write_locked(vma)[0], "!__is_vma_write_locked(vma)")
 
 
 def __vma_start_write(vma: VmAreaStruct, mm_lock_seq: int) -> None:

@@ -177,6 +177,14 @@ BOUNDARY: Final = (
         where="kmm.mm.fault",
     ),
     Gap(
+        key="userfaultfd",
+        area="address space",
+        kernel="a monitor hears of faults and answers them, moves pages, poisons them, and is told of forks and moves",
+        model="it registers, write-protects and fills holes when the scenario says so; nobody waits for it or wakes, and a fork or a move "
+        "tells it nothing",
+        where="kmm.mm.uffd_ioctl",
+    ),
+    Gap(
         key="ksm",
         area="pages",
         kernel="ksmd merges and unmerges pages, through stable and unstable trees",
@@ -309,8 +317,9 @@ BOUNDARY: Final = (
         key="secondary-mmu",
         area="observation",
         kernel="devices and guests translate through MMUs of their own",
-        model="the windows announced to them are observed, and the pages that the scenario says are young in one; none translates anything",
-        where="kmm.mm.mmu_notifier",
+        model="a guest's MMU follows a process that is there from the start, page by page: it maps for reading what is read, has one lock "
+        "for everything, and does not look for stale faults before it takes it; there is no other kind of user",
+        where="kmm.mm.secondary_fault",
     ),
     Gap(
         key="user-accesses",

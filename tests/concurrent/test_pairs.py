@@ -25,6 +25,12 @@ MORE: Final = (
     "pin:0",
     "khugepaged",
     "munlock",
+    "secondary_fault:0:write",
+    "secondary_fault:3",
+    "uffd_copy:3",
+    "uffd_register:0-7:missing wp",
+    "uffd_unregister:0-7",
+    "uffd_wp:0-7:protect unpopulated",
 )
 ALL: Final = (*ACTORS, *MORE)
 ONCE_ONLY: Final = ("exit", "khugepaged")
@@ -44,6 +50,9 @@ FEW: Final = (
     ("fork", "store:0"),
     ("mlock:0-7", "swapout:0"),
     ("drain", "exit"),
+    ("secondary_fault:0:write", "swapout:0"),
+    ("secondary_fault:3", "madvise:0-7:dontneed"),
+    ("uffd_register:0-7:missing wp", "uffd_wp:0-7:protect unpopulated"),
 )
 
 
