@@ -124,10 +124,11 @@ class _Tasks:
         this = self.run.world.system
         mm = this.mms[actor.process - 1]
         leave = holder(this, mm)
+        acting = Actor(this, mm, actor, number).pick()
 
         def operate() -> None:
             try:
-                self.actors[number - 1] = OPERATIONS[actor.op](Actor(this, mm, actor, number)) or DONE
+                self.actors[number - 1] = OPERATIONS[actor.op](acting) or DONE
             except ScenarioError as error:
                 self.actors[number - 1] = error.problem
 
