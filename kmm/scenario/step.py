@@ -71,6 +71,8 @@ STEP_OPS: Final[dict[str, tuple[Takes, str]]] = {
 }
 """Each operation: what it says, and what it does."""
 
+BY_RECLAIM: Final = ("age", "migrate", "split", "swapout")
+"""Operations on pages of a process that no thread of it does: beside others they keep nothing of it alive."""
 ADVICE: Final = ("cold", "collapse", "dodump", "dofork", "dontdump", "dontfork", "dontneed", "free", "hugepage", "nohugepage", "pageout")
 _ACCESSES: Final = ("", "read", "write")
 VALUES: Final = {
