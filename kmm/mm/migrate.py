@@ -37,6 +37,7 @@ from kmm.mm.pte import (
 )
 from kmm.mm.rmap import folio_add_anon_rmap_pte, folio_remove_rmap_ptes, page_number
 from kmm.mm.swap import folio_add_lru, folio_putback_lru
+from kmm.mm.swapops import pfn_swap_entry_folio
 from kmm.mm.vmstat import node_stat_mod_folio
 
 _contents: Final = Page.contents
@@ -51,13 +52,13 @@ def migration_entry_wait(mm: MmStruct, pmd: PmdSlot, address: int) -> None:
     if pte is None:
         return
     entry = ptep_get(pte)
+    folio = pfn_swap_entry_folio(entry) if is_migration_entry(entry) else None
     pte_unmap_unlock(pte, ptl)
-    if not is_migration_entry(entry):
+    if folio is None:
         return
     might_sleep()
     if page_number(address) in system.this.injected.migration_again:
         return
-    folio = system.page_at(swp_entry_pfn(entry)).folio
     migration_ends(folio, lambda: _undo_migration(folio, address))
 
 

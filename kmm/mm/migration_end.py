@@ -23,13 +23,21 @@ def migration_ends(folio: Folio, undo: Callable[[], None]) -> None:
     """
     migrator = _claim(folio.pfn)
     if migrator is None:
-        smp_cond_load_acquire(folio, Folio.flags, _is_unlocked)
+        _wait_without_reference(folio)
     elif current.machine.scheduler is None:
         with system.this.running(migrator):
             undo()
     else:
         folio.lock_owner = current.task
         undo()
+
+
+def _wait_without_reference(folio: Folio) -> None:
+    """The last one who unlocks a folio that was migrated frees it; ``struct page`` stays."""
+    task = current.task
+    task.speculates = folio
+    smp_cond_load_acquire(folio, Folio.flags, _is_unlocked)
+    task.speculates = None
 
 
 def _is_unlocked(flags: int) -> bool:

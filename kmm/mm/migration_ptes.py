@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from kmm.kernel import current
-from kmm.kernel.access import PLAIN
-from kmm.kernel.bug import VM_BUG_ON, VM_WARN_ON_ONCE
+from kmm.kernel.access import ONCE, PLAIN
+from kmm.kernel.bug import VM_WARN_ON_ONCE
 from kmm.mm.folio import (
     Folio,
     Page,
     PageAnonExclusive,
     PG_dirty,
     folio_get,
+    folio_mapped,
     folio_set_flag,
     folio_test_dirty,
     folio_test_large,
@@ -20,12 +21,13 @@ from kmm.mm.folio import (
 )
 from kmm.mm.huge_memory import vma_is_temporary_stack
 from kmm.mm.memory import mk_pte
+from kmm.mm.migration_pmd import remove_migration_pmd, set_pmd_migration_entry
 from kmm.mm.mlock import mlock_drain_local
 from kmm.mm.mm_types import MM_ANONPAGES, VM_LOCKED, AnonVma, VmAreaStruct
 from kmm.mm.mmu_notifier import MmuNotifierRange, mmu_notifier_invalidate_range_end, mmu_notifier_invalidate_range_start
 from kmm.mm.page_alloc import folio_put
-from kmm.mm.page_vma_mapped import PVMW_MIGRATION, PVMW_SYNC, page_vma_mapped_walk
-from kmm.mm.pgtable import PtePtr, mk_zero_pte, ptep_get, set_pte_at, update_mmu_cache_range
+from kmm.mm.page_vma_mapped import PVMW_MIGRATION, PVMW_SYNC, PageVmaMappedWalk, page_vma_mapped_walk
+from kmm.mm.pgtable import PtePtr, mk_zero_pte, pmdp_get, ptep_get, set_pte_at, update_mmu_cache_range
 from kmm.mm.pgtable_generic import ptep_clear_flush
 from kmm.mm.pte import (
     SWP_MIGRATION_READ,
@@ -34,6 +36,7 @@ from kmm.mm.pte import (
     is_migration_entry_dirty,
     is_migration_entry_young,
     make_migration_entry,
+    pmd_pfn,
     pte_dirty,
     pte_mkdirty,
     pte_mkold,
@@ -53,30 +56,34 @@ from kmm.mm.pte import (
 )
 from kmm.mm.rmap import folio_remove_rmap_ptes
 from kmm.mm.rmap_large import folio_add_anon_rmap_ptes, folio_try_share_anon_rmap
-from kmm.mm.rmap_walk import folio_vma_walk, rmap_walk_locked
+from kmm.mm.rmap_walk import folio_vma_walk, rmap_walk, rmap_walk_locked, rmap_walk_unmapped
 from kmm.mm.split_pmd import split_huge_pmd_locked
 from kmm.mm.vmstat import add_mm_counter
 
 _contents: Final = Page.contents
 
 
-def try_to_migrate(folio: Folio, anon_vma: AnonVma) -> None:
+def try_to_migrate(folio: Folio, anon_vma: AnonVma | None = None, *, split_huge: bool = False) -> None:
     """Replace every mapping of a locked folio by migration entries; those of pages that may be pinned stay. May sleep.
 
-    :param anon_vma: the folio's, locked by the caller
+    :param anon_vma: the folio's, if the caller has locked it
+    :param split_huge: a huge entry becomes a table of migration entries (TTU_SPLIT_HUGE_PMD)
     """
 
     def one(folio: Folio, vma: VmAreaStruct, address: int) -> bool:
-        return vma_is_temporary_stack(vma.vm_flags) or try_to_migrate_one(folio, vma, address)
+        return vma_is_temporary_stack(vma.vm_flags) or try_to_migrate_one(folio, vma, address, split_huge=split_huge)
 
-    rmap_walk_locked(folio, anon_vma, one, done=_unmapped)
+    if anon_vma is None:
+        rmap_walk(folio, one)
+    else:
+        rmap_walk_locked(folio, anon_vma, one, done=_unmapped)
 
 
 def _unmapped(folio: Folio) -> bool:
-    return not current.machine.read(folio, Folio.mapcount, PLAIN)
+    return not folio_mapped(folio)
 
 
-def try_to_migrate_one(folio: Folio, vma: VmAreaStruct, address: int) -> bool:
+def try_to_migrate_one(folio: Folio, vma: VmAreaStruct, address: int, *, split_huge: bool) -> bool:
     """:func:`try_to_migrate` in one VMA; false: a page could not be unmapped.
 
     :source: mm/rmap.c, v6.18
@@ -86,16 +93,25 @@ def try_to_migrate_one(folio: Folio, vma: VmAreaStruct, address: int) -> bool:
     window = MmuNotifierRange(vma.vm_mm, address, pvmw.end)
     mmu_notifier_invalidate_range_start(window)
     for _ in page_vma_mapped_walk(pvmw):
-        if pvmw.pte is None:
+        if pvmw.pte is None and split_huge:
             assert pvmw.pmd is not None
             split_huge_pmd_locked(vma, pvmw.address, pvmw.pmd, freeze=True)
             pvmw.restart()
-        elif not _make_migration_pte(folio, vma, pvmw.address, pvmw.pte):
+        elif not _make_migration_entry(folio, vma, pvmw):
             good = False
             pvmw.done()
             break
     mmu_notifier_invalidate_range_end(window)
     return good
+
+
+def _make_migration_entry(folio: Folio, vma: VmAreaStruct, pvmw: PageVmaMappedWalk) -> bool:
+    """Replace what the walk has found; false, and the entry is back, when its page may be pinned."""
+    if pvmw.pte is not None:
+        return _make_migration_pte(folio, vma, pvmw.address, pvmw.pte)
+    assert pvmw.pmd is not None
+    page = folio.pages[pmd_pfn(pmdp_get(pvmw.pmd)) - folio.pfn]
+    return set_pmd_migration_entry(folio, page, vma, pvmw.address, pvmw.pmd)
 
 
 def _make_migration_pte(folio: Folio, vma: VmAreaStruct, address: int, ptep: PtePtr) -> bool:
@@ -121,36 +137,45 @@ def _make_migration_pte(folio: Folio, vma: VmAreaStruct, address: int, ptep: Pte
     return True
 
 
-def remove_migration_ptes(folio: Folio, anon_vma: AnonVma, *, use_shared_zeropage: bool) -> None:
-    """Map a locked folio again wherever a migration entry stands for it. May sleep.
+def remove_migration_ptes(src: Folio, dst: Folio, anon_vma: AnonVma | None = None, *, use_shared_zeropage: bool = False) -> None:
+    """Map a locked folio wherever a migration entry stands for the one that it replaces. May sleep.
 
-    :param anon_vma: the folio's, locked by the caller
+    Nothing may map it yet: that its anon_vma stays is the caller's business.
+
+    :param src: the folio of the entries
+    :param dst: the one to map; the same when the migration has failed
+    :param anon_vma: that of ``dst``, if the caller has locked it (RMP_LOCKED)
     :param use_shared_zeropage: a page that is all zeros becomes the zero page (RMP_USE_SHARED_ZEROPAGE)
     """
 
-    def one(folio: Folio, vma: VmAreaStruct, address: int) -> bool:
-        pvmw = folio_vma_walk(folio, vma, address, PVMW_SYNC | PVMW_MIGRATION)
+    def one(dst: Folio, vma: VmAreaStruct, address: int) -> bool:
+        pvmw = folio_vma_walk(src, vma, address, PVMW_SYNC | PVMW_MIGRATION)
         for _ in page_vma_mapped_walk(pvmw):
-            VM_BUG_ON(pvmw.pte is None, "!pvmw.pte")
-            assert pvmw.pte is not None
-            _remove_migration_pte(folio, vma, pvmw.address, pvmw.pte, use_shared_zeropage)
+            if pvmw.pte is not None:
+                _remove_migration_pte(src, dst, vma, pvmw.address, pvmw.pte, use_shared_zeropage)
+            else:
+                assert pvmw.pmd is not None
+                remove_migration_pmd(dst, vma, pvmw.address, pvmw.pmd)
         return True
 
-    rmap_walk_locked(folio, anon_vma, one)
+    if anon_vma is None:
+        rmap_walk_unmapped(dst, one)
+    else:
+        rmap_walk_locked(dst, anon_vma, one)
 
 
-def _remove_migration_pte(folio: Folio, vma: VmAreaStruct, address: int, ptep: PtePtr, use_shared_zeropage: bool) -> None:
+def _remove_migration_pte(src: Folio, dst: Folio, vma: VmAreaStruct, address: int, ptep: PtePtr, use_shared_zeropage: bool) -> None:
     mm = vma.vm_mm
     old = ptep_get(ptep)
-    page = folio.pages[swp_entry_pfn(old) - folio.pfn]
-    if use_shared_zeropage and _try_to_map_unused_to_zeropage(folio, page, vma, address, ptep, old):
+    page = dst.pages[swp_entry_pfn(old) - src.pfn]
+    if use_shared_zeropage and _try_to_map_unused_to_zeropage(dst, page, vma, address, ptep, old):
         return
-    folio_get(folio)
+    folio_get(dst)
     kind = pte_swp_type(old)
-    pte = mk_pte(page, vma.vm_page_prot)
+    pte = mk_pte(page, current.machine.read(vma, VmAreaStruct.vm_page_prot, ONCE))
     if not is_migration_entry_young(old):
         pte = pte_mkold(pte)
-    if folio_test_dirty(folio) and is_migration_entry_dirty(old):
+    if folio_test_dirty(dst) and is_migration_entry_dirty(old):
         pte = pte_mkdirty(pte)
     if pte_swp_soft_dirty(old):
         pte = pte_mksoft_dirty(pte)
@@ -158,9 +183,9 @@ def _remove_migration_pte(folio: Folio, vma: VmAreaStruct, address: int, ptep: P
         pte = pte_mkwrite(pte)
     elif pte_swp_uffd_wp(old):
         pte = pte_mkuffd_wp(pte)
-    folio_add_anon_rmap_ptes(folio, page, 1, vma, address, exclusive=kind != SWP_MIGRATION_READ)
+    folio_add_anon_rmap_ptes(dst, page, 1, vma, address, exclusive=kind != SWP_MIGRATION_READ)
     set_pte_at(mm, address, ptep, pte)
-    if vma.vm_flags & VM_LOCKED:
+    if current.machine.read(vma, VmAreaStruct.vm_flags, ONCE) & VM_LOCKED:
         mlock_drain_local()
     update_mmu_cache_range(None, vma, address, ptep, 1)
 

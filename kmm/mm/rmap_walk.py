@@ -90,6 +90,20 @@ def rmap_walk(folio: Folio, rmap_one: RmapOne, *, try_lock: bool = False) -> boo
     return True
 
 
+def rmap_walk_unmapped(folio: Folio, rmap_one: RmapOne) -> None:
+    """:func:`rmap_walk` to the end, for a folio that nothing may map: the caller keeps its anon_vma. May sleep."""
+    if folio_test_ksm(folio):
+        _rmap_walk_ksm(folio, rmap_one, try_lock=False)
+        return
+    anon_vma = current.machine.read(folio, Folio.mapping, ONCE)
+    if anon_vma is None:
+        return
+    if not down_read_trylock(anon_vma.rwsem):
+        down_read(anon_vma.rwsem)
+    rmap_walk_locked(folio, anon_vma, rmap_one)
+    up_read(anon_vma.rwsem)
+
+
 def rmap_walk_locked(folio: Folio, anon_vma: AnonVma, rmap_one: RmapOne, done: Callable[[Folio], bool] | None = None) -> None:
     """:func:`rmap_walk` for somebody who holds the lock of the anon_vma."""
     VM_WARN_ON_ONCE(not folio_test_locked(folio), "!folio_test_locked(folio)")

@@ -38,6 +38,8 @@ from kmm.mm.folio import (
     folio_test_lru,
     folio_test_swapcache,
     folio_test_unevictable,
+    folio_try_get,
+    folio_trylock,
     folio_unlock,
 )
 from kmm.mm.geometry import HPAGE_PMD_ORDER
@@ -50,10 +52,34 @@ from kmm.mm.swapfile import free_swap_cache
 from kmm.mm.system import SwapSlot
 from kmm.mm.vmstat import count_mthp_stat, count_vm_event, mod_mthp_stat
 
-__all__ = ["folio_get_anon_vma", "split_folio", "split_folio_to_list", "split_huge_pmd", "split_huge_pmd_address", "split_huge_pmd_locked"]
+__all__ = [
+    "folio_get_anon_vma",
+    "split_folio",
+    "split_folio_to_list",
+    "split_huge_pmd",
+    "split_huge_pmd_address",
+    "split_huge_pmd_locked",
+    "split_large_folio",
+]
 
 _COPIED: Final = PG_referenced | PG_swapbacked | PG_swapcache | PG_mlocked | PG_uptodate | PG_locked | PG_unevictable | PG_dirty
 """Flags that every page of the folio takes over."""
+
+
+def split_large_folio(folio: Folio) -> str:
+    """``split_huge_pages`` of debugfs, for a folio of which the caller has no reference. May sleep.
+
+    :returns: as :func:`split_folio`; ``EAGAIN``, too, when it is gone, locked, or not large any more
+    :source: mm/huge_memory.c, v6.18
+    """
+    if not folio_try_get(folio):
+        return "EAGAIN"
+    outcome = "EAGAIN"
+    if folio_test_large(folio) and folio_trylock(folio):
+        outcome = split_folio(folio)
+        folio_unlock(folio)
+    folio_put(folio)
+    return outcome
 
 
 def split_folio(folio: Folio) -> str:
@@ -102,14 +128,14 @@ def _split_mapped(folio: Folio, others: list[Folio] | None) -> str:
 
 
 def _unmap_and_split(folio: Folio, anon_vma: AnonVma, others: list[Folio] | None) -> str:
-    try_to_migrate(folio, anon_vma)
+    try_to_migrate(folio, anon_vma, split_huge=True)
     if not _freeze(folio):
-        remove_migration_ptes(folio, anon_vma, use_shared_zeropage=False)
+        remove_migration_ptes(folio, folio, anon_vma)
         return "EAGAIN"
     tails = _split_frozen(folio, others)
     spin_unlock(system.this.swap_cache_lock)
     for each in (folio, *tails):
-        remove_migration_ptes(each, anon_vma, use_shared_zeropage=True)
+        remove_migration_ptes(each, each, anon_vma, use_shared_zeropage=True)
     for tail in tails:
         folio_unlock(tail)
         free_swap_cache(tail)
@@ -159,7 +185,7 @@ def _tail(folio: Folio, page: Page, i: int, flags: int) -> Folio:
     """A folio of page ``i``, without references."""
     machine = current.machine
     tail = Folio(f"{folio.label}[{i}]", page.pfn, 0, folio.nid)
-    own = system.this.mem_map[page.pfn] = tail.pages[0]
+    own = tail.pages[0]
     own.ptc_count = page.ptc_count
     tail.maker = folio.maker if current.machine.scheduler is None else f"{folio.maker} when split"
     machine.write(own, Page.contents, machine.read(page, Page.contents, PLAIN), PLAIN)
@@ -173,6 +199,7 @@ def _tail(folio: Folio, page: Page, i: int, flags: int) -> Folio:
         machine.write(tail, Folio.swap, folio.swap + i, PLAIN)
     machine.write(tail, Folio.memcg, folio.memcg, PLAIN)
     smp_wmb()
+    system.this.mem_map[page.pfn] = own
     system.this.folios.append(tail)
     return tail
 

@@ -7,11 +7,13 @@ from typing import Final
 
 import attrs
 
+from kmm.kernel import current
 from kmm.kernel.locks import spin_lock, spin_unlock
 from kmm.mm import system
 from kmm.mm.folio import (
     Folio,
     PG_dirty,
+    PG_lru,
     PG_referenced,
     folio_clear_flag,
     folio_expected_ref_count,
@@ -29,6 +31,7 @@ from kmm.mm.folio import (
     folio_test_swapbacked,
     folio_test_swapcache,
     folio_test_unevictable,
+    folio_try_get,
     folio_trylock,
     folio_unlock,
 )
@@ -40,13 +43,22 @@ from kmm.mm.page_alloc import folio_put
 from kmm.mm.referenced import Referenced, folio_referenced
 from kmm.mm.rmap_large import folio_maybe_dma_pinned
 from kmm.mm.split import split_folio_to_list
-from kmm.mm.swap import folio_isolate_lru, folio_putback_lru
+from kmm.mm.swap import folio_putback_lru
 from kmm.mm.swap_alloc import folio_alloc_swap, swap_writeout
 from kmm.mm.swapfile import folio_free_swap, forget_slots
 from kmm.mm.unmap import try_to_unmap
 from kmm.mm.vmstat import count_mthp_stat, count_vm_event, count_vm_events
 
-__all__ = ["Referenced", "Shrunk", "folio_referenced", "isolate_for_reclaim", "reclaim_pages", "shrink_folio_list", "swap_out_folio"]
+__all__ = [
+    "Referenced",
+    "Shrunk",
+    "age_folio",
+    "folio_referenced",
+    "isolate_for_reclaim",
+    "reclaim_pages",
+    "shrink_folio_list",
+    "swap_out_folio",
+]
 
 
 @attrs.define
@@ -68,8 +80,8 @@ def swap_out_folio(folio: Folio, *, force: bool = False) -> str:
     :returns: empty when all of it is gone; else why some of it stays: ``off the LRU``, ``mlocked``, ``locked``, ``referenced``,
         ``pinned``, ``in use`` (somebody else has a reference), ``no swap slot``, ``mapped`` (a page could not be unmapped)
     """
-    if not isolate_for_reclaim(folio):
-        return "mlocked" if folio_test_unevictable(folio) else "off the LRU"
+    if why := _isolate(folio):
+        return why
     shrunk = shrink_folio_list([folio], ignore_references=force)
     stays = [why for kept, why in shrunk.kept if folio_mapped(kept) or folio_test_swapcache(kept)]
     _putback(shrunk)
@@ -88,12 +100,40 @@ def reclaim_pages(folios: Iterable[Folio]) -> int:
 
 def isolate_for_reclaim(folio: Folio) -> bool:
     """Take a folio off the LRU, with a reference; false when it is on none, or must not be reclaimed."""
-    if not folio_isolate_lru(folio):
-        return False
-    if folio_test_unevictable(folio):
+    return not _isolate(folio)
+
+
+def _isolate(folio: Folio) -> str:
+    """One that somebody is freeing is as good as off the LRU."""
+    if not folio_try_get(folio):
+        return "off the LRU"
+    lru, unevictable = folio_clear_flag(folio, PG_lru), folio_test_unevictable(folio)
+    if lru and not unevictable:
+        return ""
+    if lru:
         folio_putback_lru(folio)
-        return False
-    return True
+    else:
+        folio_put(folio)
+    return "mlocked" if unevictable else "off the LRU"
+
+
+def age_folio(folio: Folio) -> str:
+    """``shrink_active_list`` for one folio, of which the caller has no reference: forget that it was used. May sleep.
+
+    :returns: empty; ``EAGAIN``: it is gone, or somebody else has taken it off the LRU
+    """
+    if not folio_try_get(folio):
+        return "EAGAIN"
+    lru = folio_clear_flag(folio, PG_lru)
+    if not lru and current.machine.scheduler is not None:
+        folio_put(folio)
+        return "EAGAIN"
+    if folio_evictable(folio):
+        folio_referenced(folio, is_locked=False)
+    if lru:
+        folio_set_flag(folio, PG_lru)
+    folio_put(folio)
+    return ""
 
 
 def _putback(shrunk: Shrunk) -> None:

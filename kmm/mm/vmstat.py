@@ -19,6 +19,8 @@ VM_EVENTS: Final = (
     "pglazyfree",
     "pglazyfreed",
     "pgreuse",
+    "pgmigrate_success",
+    "pgmigrate_fail",
     "thp_migration_success",
     "thp_migration_fail",
     "thp_migration_split",

@@ -21,7 +21,7 @@ from kmm.scenario.model import DriverKind, Scenario
 from kmm.scenario.operations import OPERATIONS, Actor
 from kmm.scenario.place import OWNER_CPU
 from kmm.scenario.quiescence import check_quiescence
-from kmm.scenario.step import STEP_OPS, Step, Takes, said
+from kmm.scenario.step import BY_RECLAIM, STEP_OPS, Step, Takes, said
 from kmm.scenario.steps import Steps
 
 DONE: Final = "done"
@@ -104,7 +104,7 @@ class _Tasks:
             yield Body(world.task, self._driver(as_khugepaged if world.task.name == "khugepaged" else as_thread))
             (owner if world.task.cpu.number == OWNER_CPU else free).remove(world.task.cpu.number)
         for number, (actor, name) in enumerate(zip(scenario.actors, task_names(scenario), strict=True), 1):
-            is_process = Takes.PROCESS in STEP_OPS[actor.op][0]
+            is_process = Takes.PROCESS in STEP_OPS[actor.op][0] and actor.op not in BY_RECLAIM
             cpu = (owner if is_process and owner else free).pop(0)
             task = Task(name, cpus[cpu], actor.process if is_process else 0)
             yield Body(task, self._actor(task, actor, number, as_thread if is_process and actor.op != "exit" else as_nobody))
@@ -124,10 +124,11 @@ class _Tasks:
         this = self.run.world.system
         mm = this.mms[actor.process - 1]
         leave = holder(this, mm)
+        acting = Actor(this, mm, actor, number).pick()
 
         def operate() -> None:
             try:
-                self.actors[number - 1] = OPERATIONS[actor.op](Actor(this, mm, actor, number)) or DONE
+                self.actors[number - 1] = OPERATIONS[actor.op](acting) or DONE
             except ScenarioError as error:
                 self.actors[number - 1] = error.problem
 

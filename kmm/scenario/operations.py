@@ -11,34 +11,34 @@ import attrs
 from kmm.mm.deferred_split import deferred_split_scan
 from kmm.mm.dma import dma
 from kmm.mm.exit import mmput
-from kmm.mm.folio import Folio, folio_get, folio_try_get, folio_trylock, folio_unlock
+from kmm.mm.folio import Folio, Page
 from kmm.mm.fork import alloc_pid, dup_mm
 from kmm.mm.gup import pin_user_page, unpin_user_page
 from kmm.mm.khugepaged.daemon import khugepaged_pass
 from kmm.mm.ksm_scan import ksm_do_scan
 from kmm.mm.madvise import do_madvise
 from kmm.mm.memcontrol import memory_write
-from kmm.mm.mlock import folio_evictable
+from kmm.mm.migrate_folio import migrate_folio
 from kmm.mm.mlock_vma import do_mlock, do_munlock
 from kmm.mm.mm_types import VM_EXEC, VM_MERGEABLE, VM_READ, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE, MmStruct
 from kmm.mm.mmap_region import do_mmap
 from kmm.mm.mprotect import do_mprotect
 from kmm.mm.mremap import do_mremap
 from kmm.mm.munmap import do_munmap
-from kmm.mm.page_alloc import folio_put
-from kmm.mm.pgtable import pmd_offset, pmdp_get, pte_offset_map_ro_nolock, pte_unmap, ptep_get
+from kmm.mm.pgtable import PtePage
 from kmm.mm.prctl import prctl_thp_disable_set
-from kmm.mm.pte import PMD_NONE, is_pmd_migration_entry, non_swap_entry, pmd_pfn, pmd_trans_huge, pte_t
+from kmm.mm.pte import non_swap_entry, pte_t
 from kmm.mm.secondary_fault import secondary_access
-from kmm.mm.split import split_folio
-from kmm.mm.swap import lru_add_drain_all
+from kmm.mm.split import split_large_folio
+from kmm.mm.swap import lru_add_drain, lru_add_drain_all
 from kmm.mm.sysfs import sysfs_write
 from kmm.mm.system import System
 from kmm.mm.uaccess import user_load, user_store
 from kmm.mm.uffd_ioctl import mfill_atomic, mwriteprotect_range, userfaultfd_register, userfaultfd_unregister
-from kmm.mm.vmscan import folio_referenced, swap_out_folio
+from kmm.mm.vmscan import age_folio, swap_out_folio
 from kmm.scenario.build import VM_FLAGS
 from kmm.scenario.errors import ScenarioError
+from kmm.scenario.quiescence import table_of
 from kmm.scenario.step import Step
 
 
@@ -47,12 +47,14 @@ class Actor:
     """A step and who does it.
 
     :param number: of the step, from 1
+    :param picked: for what looks folios up: those behind its pages when it began, if others run beside it
     """
 
     this: System
     mm: MmStruct
     step: Step
     number: int
+    picked: tuple[Folio, ...] | None = None
 
     @property
     def size(self) -> int:
@@ -84,40 +86,52 @@ class Actor:
         return self.this.base + index * self.size
 
     def entry(self, index: int) -> pte_t:
-        """The entry of a page, by a walk without lock; none where there is no table."""
-        address = self.address(index)
-        pmd = pmd_offset(self.mm, address)
-        ptep = None if pmd is None else pte_offset_map_ro_nolock(self.mm, pmd, address)[0]
-        if ptep is None:
-            return pte_t(0)
-        pte = ptep_get(ptep)
-        pte_unmap(ptep)
-        return pte
+        """The entry of a page; none where there is no table. Nobody in the model looks: it is no access."""
+        number, at = divmod(index, self.this.machine.ptes)
+        table = table_of(self.this, self.mm, number)
+        return table._entries[at] if isinstance(table, PtePage) else pte_t(0)
 
     def folio(self, index: int) -> Folio | None:
-        """The folio that a page has in memory, by a walk without lock."""
-        pmd = pmd_offset(self.mm, self.address(index))
-        value = PMD_NONE if pmd is None else pmdp_get(pmd)
-        if pmd_trans_huge(value) or is_pmd_migration_entry(value):
-            first = self.this.mem_map.get(pmd_pfn(value))
-            return None if first is None else first.folio
+        """The folio that a page has in memory. Nobody in the model looks."""
+        first = table_of(self.this, self.mm, index // self.this.machine.ptes)
+        if isinstance(first, Page):
+            return first.folio
         pte = self.entry(index)
         page = self.this.mem_map.get((pte >> 12) & 0xFFFFFFFFFF) if pte & 0x101 else None
         return None if page is None else page.folio
 
+    def now(self) -> tuple[Folio, ...]:
+        """The folios that the pages have in memory, each once, or those that were picked."""
+        if self.picked is not None:
+            return self.picked
+        return tuple({folio.pfn: folio for folio in map(self.folio, self.indexes) if folio is not None}.values())
+
+    def pick(self) -> Actor:
+        """Look the folios up before anybody runs: who wants them finds them on the LRU, whatever others do with the tables."""
+        large_only = self.step.op == "split"
+        return attrs.evolve(self, picked=tuple([folio for folio in self.now() if folio.order or not large_only]))
+
     def folios(self, what: str) -> Iterator[Folio]:
-        """The folios behind the pages, each once, looked up when it is its turn.
+        """The folios behind the pages, each once, looked up when it is its turn, unless they were picked before.
 
         :raises ScenarioError: there is none
         """
         done: set[int] = set()
-        for index in self.indexes:
-            folio = self.folio(index)
+        for folio in map(self.folio, self.indexes) if self.picked is None else self.picked:
             if folio is not None and folio.pfn not in done:
                 done.add(folio.pfn)
                 yield folio
         if not done:
             raise ScenarioError(f"there is nothing to {what}: no page is in memory", "name pages that are mapped then")
+
+    def cannot(self, problem: str, remedy: str) -> str:
+        """A step that cannot happen is a mistake in the scenario; where others run beside it, they have seen to that.
+
+        :raises ScenarioError: nobody runs beside it
+        """
+        if self.this.machine.scheduler is None:
+            raise ScenarioError(problem, remedy)
+        return "EAGAIN"
 
 
 Operation: TypeAlias = Callable[[Actor], str]
@@ -144,7 +158,7 @@ def _store(a: Actor) -> str:
 
 
 def _swapin(a: Actor) -> str:
-    for index in a.indexes:
+    for index in a.indexes if a.this.machine.scheduler is None else ():
         pte = a.entry(index)
         if not pte or pte & 0x101 or non_swap_entry(pte):
             raise ScenarioError(f"page {index} is not swapped out", "name pages that are swapped out then")
@@ -165,8 +179,9 @@ def _mmap(a: Actor) -> str:
 
 
 def _need_mapping(a: Actor) -> None:
+    """Where others run beside it the kernel sees for itself."""
     end = a.start + a.length
-    if not any(vma._vm_start < end and a.start < vma._vm_end for vma in a.mm._vmas):
+    if a.this.machine.scheduler is None and not any(vma._vm_start < end and a.start < vma._vm_end for vma in a.mm._vmas):
         raise ScenarioError("nothing is mapped there", "name pages that are mapped then")
 
 
@@ -214,14 +229,14 @@ def _prctl(a: Actor) -> str:
 def _pin(a: Actor) -> str:
     for index in a.indexes:
         if not pin_user_page(a.mm, a.address(index)):
-            raise ScenarioError(f"page {index} is not in memory", "name pages that are mapped then")
+            return a.cannot(f"page {index} is not in memory", "name pages that are mapped then")
     return ""
 
 
 def _unpin(a: Actor) -> str:
     for index in a.indexes:
         if not unpin_user_page(a.mm, a.address(index)):
-            raise ScenarioError(f"page {index} is not pinned", "pin it before")
+            return a.cannot(f"page {index} is not pinned", "pin it before")
     return ""
 
 
@@ -256,35 +271,34 @@ def _uffd_copy(a: Actor) -> str:
     return mfill_atomic(a.mm, a.start, a.length, contents, wp=a.step.value == "wp")
 
 
+def _drain_before(a: Actor) -> None:
+    """As reclaim does, for its own CPU's batches; where nobody runs beside it for all, so that what was just faulted in is found."""
+    if a.this.machine.scheduler is None:
+        lru_add_drain_all()
+    else:
+        lru_add_drain()
+
+
 def _swapout(a: Actor) -> str:
-    lru_add_drain_all()
+    _drain_before(a)
     return _first(swap_out_folio(folio, force=True) for folio in a.folios("swap out"))
 
 
 def _age(a: Actor) -> str:
-    for folio in a.folios("age"):
-        if folio_try_get(folio):
-            if folio_evictable(folio):
-                folio_referenced(folio, is_locked=False)
-            folio_put(folio)
-    return ""
+    return _first(age_folio(folio) for folio in a.folios("age"))
+
+
+def _migrate(a: Actor) -> str:
+    _drain_before(a)
+    return _first(migrate_folio(folio) for folio in a.folios("migrate"))
 
 
 def _split(a: Actor) -> str:
-    lru_add_drain_all()
-    if not any(folio.order for folio in map(a.folio, a.indexes) if folio is not None):
+    _drain_before(a)
+    picked = a.picked is not None
+    if not any(picked or folio.order for folio in a.now()):
         raise ScenarioError("there is no large folio", "name pages that one maps then")
-    return _first(_split_locked(folio) for folio in a.folios("split") if folio.order)
-
-
-def _split_locked(folio: Folio) -> str:
-    if not folio_trylock(folio):
-        return "EAGAIN"
-    folio_get(folio)
-    outcome = split_folio(folio)
-    folio_unlock(folio)
-    folio_put(folio)
-    return outcome
+    return _first(split_large_folio(folio) for folio in a.folios("split") if picked or folio.order)
 
 
 def _first(outcomes: Iterator[str]) -> str:
@@ -344,6 +358,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "secondary_fault": _secondary_fault,
     "swapout": _swapout,
     "age": _age,
+    "migrate": _migrate,
     "split": _split,
     "ksm": _ksm,
     "shrink": _shrink,

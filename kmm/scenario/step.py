@@ -61,6 +61,7 @@ STEP_OPS: Final[dict[str, tuple[Takes, str]]] = {
     "swapout": (Takes.RANGE, "reclaim swaps each page out, whether it is used or not"),
     "swapin": (Takes.RANGE, "the process reads pages that are swapped out"),
     "age": (Takes.RANGE, "reclaim looks who uses each page, and clears its young bits"),
+    "migrate": (Takes.RANGE, "compaction moves what each page holds to another page of the node"),
     "split": (Takes.RANGE, "the large folios that map the pages are split"),
     "ksm": (Takes.RANGE | Takes.VALUE, "ksmd merges equal pages; with `use_zero_pages`, pages of zeros with the zero page"),
     "shrink": (Takes.NOTHING, "the shrinker splits what waits on the deferred-split queue"),
@@ -70,6 +71,8 @@ STEP_OPS: Final[dict[str, tuple[Takes, str]]] = {
 }
 """Each operation: what it says, and what it does."""
 
+BY_RECLAIM: Final = ("age", "migrate", "split", "swapout")
+"""Operations on pages of a process that no thread of it does: beside others they keep nothing of it alive."""
 ADVICE: Final = ("cold", "collapse", "dodump", "dofork", "dontdump", "dontfork", "dontneed", "free", "hugepage", "nohugepage", "pageout")
 _ACCESSES: Final = ("", "read", "write")
 VALUES: Final = {

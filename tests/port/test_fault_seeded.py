@@ -132,7 +132,7 @@ MISTAKES: Final = {
     "entries stay for a migrated page": Mistake(
         "migration_wait.remove_migration_ptes", nothing, memory("M" + REST), one_fault, "CONSERVATION"
     ),
-    "a huge page that migrated gets no reference": Mistake("migration_wait.folio_get", nothing, memory(pmd="migration"), write, "KASAN"),
+    "a huge page that migrated gets no reference": Mistake("migration_pmd.folio_get", nothing, memory(pmd="migration"), write, "KASAN"),
     "a table is not counted": Mistake("pgtable.mm_inc_nr_ptes", nothing, memory(pmd="none"), write, "CONSERVATION"),
     "an entry of NUMA balancing that anybody may write": Mistake(
         "numa_fault.PageAnonExclusive",

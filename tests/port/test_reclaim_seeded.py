@@ -279,7 +279,7 @@ BUGS: Final = [
     Bug(
         "CONSERVATION",
         private(split, "_unmap_and_split"),
-        "remove_migration_ptes(each, anon_vma, use_shared_zeropage=True)",
+        "remove_migration_ptes(each, each, anon_vma, use_shared_zeropage=True)",
         "pass",
         LARGE,
         split_folio_,
