@@ -54,31 +54,28 @@ class Dpor:
 
     def choose(self, run: Run) -> Proc | None:
         """Follow the path to the next trace, then whatever is not asleep."""
-        i = len(run.trace.before)
-        if i < len(self.nodes):
-            return self._follow(run, self.nodes[i].current.who)
-        return self._explore(run, i)
+        nodes, i = self.nodes, len(run.trace.before)
+        if i < len(nodes):
+            return self._follow(run, nodes[i].current.who)
+        sleep: dict[str, Footprint] = {}
+        if i:
+            parent = nodes[i - 1]
+            if parent.sleep:
+                made = run.trace.prints[i - 1]
+                sleep = {who: touched for who, touched in parent.sleep.items() if not dependent(touched, made)}
+            if parent.current.children:
+                current, *rest = parent.current.children
+                nodes.append(Node(sleep, current, rest))
+                return self._follow(run, current.who)
+        proc = self._any(run, sleep)
+        if proc is not None:
+            nodes.append(Node(sleep, Branch(proc.name, ()), []))
+        return proc
 
     def _follow(self, run: Run, who: str) -> Proc:
         proc = run.procs.get(who)
         if proc is None or not proc.enabled():
             raise NotDeterministic(f"{who} cannot make step {len(run.trace.before)}, and could when it was planned")
-        return proc
-
-    def _explore(self, run: Run, i: int) -> Proc | None:
-        sleep: dict[str, Footprint] = {}
-        branches: list[Branch] = []
-        if i:
-            parent, made = self.nodes[i - 1], run.trace.prints[i - 1]
-            sleep = {who: touched for who, touched in parent.sleep.items() if not dependent(touched, made)}
-            branches = parent.current.children
-        if branches:
-            current, *rest = branches
-            self.nodes.append(Node(sleep, current, rest))
-            return self._follow(run, current.who)
-        proc = self._any(run, sleep)
-        if proc is not None:
-            self.nodes.append(Node(sleep, Branch(proc.name, ()), []))
         return proc
 
     def _any(self, run: Run, sleep: dict[str, Footprint]) -> Proc | None:

@@ -10,6 +10,7 @@ from kmm.explore.budget import Budget, Progress
 from kmm.explore.dfs import Dfs
 from kmm.explore.dpor import Dpor
 from kmm.explore.forest import SLICE, Forest, Part
+from kmm.explore.garbage import Garbage
 from kmm.explore.program import Program
 from kmm.explore.result import Exploration, Tally
 from kmm.explore.run import Run, Search, Strategy
@@ -41,13 +42,19 @@ class Explorer:
         self.sharing = Sharing()
         self.executions = 0
         self.restarts = 0
+        self.garbage = Garbage()
+
+    def execute(self, strategy: Strategy, sharing: Sharing) -> tuple[Run, bytes]:
+        """One execution, and its outcome."""
+        self.garbage.executed()
+        return once(self.program, strategy, sharing, memory=self.memory)
 
     def learn(self) -> Profile:
         """Let each task go first, until nothing more turns out to be shared."""
         while True:
             number, tasks, profile = 0, 1, None
             while number < tasks:
-                run, _ = once(self.program, First(number), self.sharing, memory=self.memory)
+                run, _ = self.execute(First(number), self.sharing)
                 profile = profile or Profile.of(run.trace)
                 self.executions += 1
                 tasks, number = len(run.world.bodies), number + 1
@@ -65,7 +72,7 @@ class Explorer:
         """Search here, until an outcome says stop; whether all was searched."""
         self.learn()
         while self.budget.left(self.executions):
-            run, outcome = once(self.program, search, self.sharing, memory=self.memory)
+            run, outcome = self.execute(search, self.sharing)
             self.executions += 1
             if self.grew():
                 search.reset()
@@ -84,7 +91,7 @@ class Explorer:
         search, places, wanted = task
         sharing, tally, made = Sharing(places), Tally(distinct=False), 0
         while made < wanted:
-            run, outcome = once(self.program, search, sharing, memory=self.memory)
+            run, outcome = self.execute(search, sharing)
             made += 1
             if sharing.grown:
                 break
@@ -122,7 +129,7 @@ class Explorer:
         strategy, seed, start, count, profile, places = task
         sharing, tally = Sharing(places), Tally(distinct=True)
         for number in range(start, start + count):
-            run, outcome = once(self.program, sampler(strategy, seed, number, profile), sharing, memory=self.memory)
+            run, outcome = self.execute(sampler(strategy, seed, number, profile), sharing)
             tally.add(outcome, tuple(run.trace.who), run.trace.canonical())
         return tally, sharing.places()
 
@@ -197,7 +204,7 @@ def explore(
     explorer = Explorer(program, memory, budget_left, jobs)
     tally = Tally(distinct=strategy != "dpor")
     complete, given_up = False, 0
-    with budget_left.interruptible() if keep else nullcontext():
+    with explorer.garbage, budget_left.interruptible() if keep else nullcontext():
         if strategy in SAMPLERS:
             explorer.sample(strategy, seed, tally)
         elif strategy == "dfs":

@@ -7,7 +7,7 @@ bit n is access n of the execution.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from kmm.explore.place import Place, Touch
 from kmm.explore.proc import Proc
@@ -16,6 +16,10 @@ from kmm.kernel.report import kernel_function
 
 if TYPE_CHECKING:
     from kmm.kernel.machine import Machine
+
+
+_INSIDE: Final = 3
+"""Frames that are never the kernel's: here, who makes the access, and the machine."""
 
 
 class Kcsan:
@@ -31,34 +35,37 @@ class Kcsan:
         """A load that is served by memory, or by the CPU's own buffer."""
         if order is not PLAIN:
             proc.seen |= place.sync
-        self._access(proc, place, plain=order is PLAIN, writing=False)
+        self._other(proc, place, (proc.name, kernel_function(_INSIDE), order is PLAIN, False))
 
     def store(self, proc: Proc, place: Place, order: Order) -> int:
         """A store; the value is what it publishes when it reaches memory."""
-        self._access(proc, place, plain=order is PLAIN, writing=True)
-        if order is RELEASE:
-            return proc.seen
-        return 0 if order is PLAIN else proc.fence
+        mine = (proc.name, kernel_function(_INSIDE), order is PLAIN, True)
+        if order is PLAIN:
+            self._plain_write(proc, place, mine)
+            return 0
+        self._other(proc, place, mine)
+        return proc.seen if order is RELEASE else proc.fence
 
     def rmw(self, proc: Proc, place: Place, order: Order) -> None:
         """An atomic operation: it goes on with what the place publishes already."""
         proc.seen |= place.sync
-        self._access(proc, place, plain=False, writing=True)
+        self._other(proc, place, (proc.name, kernel_function(_INSIDE), False, True))
         place.sync |= proc.seen if order is RELEASE else proc.fence
 
-    def _access(self, proc: Proc, place: Place, *, plain: bool, writing: bool) -> None:
-        access, seen = self.accesses, proc.seen
-        self.accesses = access + 1
-        proc.seen = seen | 1 << access
-        mine: Touch = (proc.name, kernel_function(), plain, writing)
-        if plain and writing:
-            self._race(place, mine, place.touches, seen)
-            self._race(place, mine, place.plain_writes, seen)
-            place.plain_writes[mine] = access
-        else:
-            if place.plain_writes:
-                self._race(place, mine, place.plain_writes, seen)
-            place.touches[mine] = access
+    def _plain_write(self, proc: Proc, place: Place, mine: Touch) -> None:
+        self._race(place, mine, place.touches, proc.seen)
+        self._race(place, mine, place.plain_writes, proc.seen)
+        place.plain_writes[mine] = self.accesses
+        proc.seen |= 1 << self.accesses
+        self.accesses += 1
+
+    def _other(self, proc: Proc, place: Place, mine: Touch) -> None:
+        """What races with plain writes only."""
+        if place.plain_writes:
+            self._race(place, mine, place.plain_writes, proc.seen)
+        place.touches[mine] = self.accesses
+        proc.seen |= 1 << self.accesses
+        self.accesses += 1
 
     def _race(self, place: Place, mine: Touch, others: dict[Touch, int], seen: int) -> None:
         for theirs, access in others.items():

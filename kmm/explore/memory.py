@@ -34,10 +34,7 @@ class Memory:
         run = self.run
         me = run.turn(place, READ, "read")
         if not run.closed:
-            if place.life is None:
-                run.trace.touch(me, place, READ)
-            else:
-                run.trace.touch_all(me, [(place, READ), (place.life, READ)])
+            run.trace.touch(me, place, READ)
             if self.kcsan is not None:
                 self.kcsan.load(me, place, order)
         return place.get()
@@ -90,7 +87,7 @@ class Memory:
     def log_write(self, me: Proc, place: Place, after: int) -> None:
         """Log a step that changes the place in memory."""
         trace = self.run.trace
-        if place.life is None and not after:
+        if not after:
             event = trace.touch(me, place, WRITE)
         else:
             event = trace.touch_all(me, [(place, WRITE)] if place.life is None else [(place, WRITE), (place.life, READ)], after)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
+
+from kmm.kernel.access import Field
 
 READ: Final = 0
 """Depends on writes and shares: a load, a failing trylock, an IPI that looks at a CPU."""
@@ -13,6 +15,9 @@ SHARE: Final = 2
 
 Footprint: TypeAlias = tuple[tuple[str, int], ...]
 """What one step touches: names of places, each with READ, WRITE or SHARE. The same in every execution of a program."""
+
+Prints: TypeAlias = tuple[Footprint, Footprint, Footprint]
+"""Of a READ, a WRITE and a SHARE."""
 
 Touch: TypeAlias = tuple[str, str, bool, bool]
 """For KCSAN: who touches a place, in which kernel function, by a plain access or a marked one, writing or not."""
@@ -34,17 +39,36 @@ class Local:
     """One location that no two tasks have fought over yet.
 
     :param field: as the location is called within its object
+    :param index: of this element of it; -1 for all of it
     """
 
-    __slots__ = ("field", "toucher", "written")
+    __slots__ = ("field", "index", "reader", "toucher", "writer", "written")
 
-    shared = False
-
-    def __init__(self, field: str) -> None:
+    def __init__(self, field: str, index: int = -1) -> None:
         self.field = field
+        self.index = index
         self.toucher: object = None
         """The only task so far, or :data:`MANY`."""
         self.written = False
+        self.reader: object = None
+        """The task (:data:`MANY`: any) that can read again, and nothing is to be learnt from it."""
+        self.writer: object = None
+        """The task that can write again, and nothing is to be learnt from it."""
+
+    @classmethod
+    def of(cls, key: Field[Any] | tuple[Field[Any], int], owner: object, *, written: bool) -> Local:
+        """A field, or an element of one, that only ``owner`` has touched so far."""
+        field, index = key if isinstance(key, tuple) else (key, -1)
+        local = cls(field.name, index)
+        local.toucher = local.reader = owner
+        local.written = written
+        local.writer = owner if written else None
+        return local
+
+    @property
+    def called(self) -> str:
+        """Its name within its object."""
+        return self.field if self.index < 0 else f"{self.field}[{self.index}]"
 
 
 class Place:
@@ -62,6 +86,7 @@ class Place:
         "index",
         "last",
         "life",
+        "living",
         "name",
         "obj",
         "plain_writes",
@@ -75,14 +100,16 @@ class Place:
         "touches",
     )
 
-    shared = True
+    reader = writer = None
 
     def __init__(self, name: str, obj: object = None, slot: str = "", index: int = -1) -> None:
         self.name = name
         self.obj = obj
         self.slot = slot
         self.index = index
-        self.prints: tuple[Footprint, Footprint, Footprint] = (((name, READ),), ((name, WRITE),), ((name, SHARE),))
+        self.prints: Prints = (((name, READ),), ((name, WRITE),), ((name, SHARE),))
+        self.living: Prints = self.prints
+        """The same with the object's being there."""
         self.life: Place | None = None
         """Stands for the object's being there, if some task frees it."""
         self.last = -1
@@ -105,6 +132,14 @@ class Place:
         """KCSAN: the last plain write of each task and function,"""
         self.touches: dict[Touch, int] = {}
         """and the last of its other accesses of each kind."""
+
+    def live(self, life: Place | None) -> None:
+        """Depend on the object's being there."""
+        self.life = life
+        if life is not None:
+            read, write, share = self.prints
+            there = (life.name, READ)
+            self.living = ((*read, there), (*write, there), (*share, there))
 
     def get(self) -> object:
         """The value in memory."""

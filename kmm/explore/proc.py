@@ -95,3 +95,7 @@ class Proc:
     def enabled(self) -> bool:
         """Whether it can make a step now."""
         return not self.done and (self.wait is None or self.wait.ready())
+
+    def forget(self) -> None:
+        """The execution is over: let go of what leads back to it, so that its memory is free at once."""
+        self.glet = self.act = self.wait = None

@@ -139,6 +139,8 @@ class Run:
                 self.closed = True
                 self._unwind(Abandoned())
                 self.machine.detach()
+                for proc in self.procs.values():
+                    proc.forget()
 
     def turn(self, place: Place | None, kind: int, primitive: str, wait: Wait | None = None) -> Proc:
         """Announce the running task's next step; return when it is its turn. The value is the running task."""
@@ -168,16 +170,16 @@ class Run:
 
     def _choose(self) -> Proc | None:
         """Who goes on; stores that a CPU holds back are written back on the way."""
-        while True:
-            if self.gave_up or len(self.trace.before) >= MAX_STEPS:
-                return None
-            proc = self.strategy.choose(self)
+        before, choose = self.trace.before, self.strategy.choose
+        while not self.gave_up and len(before) < MAX_STEPS:
+            proc = choose(self)
             if proc is None:
                 self.gave_up = bool(self.enabled())
                 return None
             if proc.act is None:
                 return proc
             proc.act()
+        return None
 
     def _go(self, proc: Proc) -> None:
         self.me = proc

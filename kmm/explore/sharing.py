@@ -47,7 +47,7 @@ class Sharing:
         if local.toucher is None:
             local.toucher = who
         elif local.written:
-            self.learn(obj, local.field)
+            self.learn(obj, local.called)
         else:
             local.toucher = MANY
 
@@ -56,5 +56,5 @@ class Sharing:
         if local.toucher is None:
             local.toucher = who
         elif local.toucher is not who:
-            self.learn(obj, local.field)
+            self.learn(obj, local.called)
         local.written = True

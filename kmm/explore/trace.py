@@ -57,29 +57,39 @@ class Trace:
         self.races: list[Race] = []
 
     def touch(self, proc: Proc, place: Place, kind: int) -> int:
-        """Log a step that touches one place; the value is its event."""
+        """Log a step that touches one place, and its object's being there; the value is its event."""
         i = len(self.before)
-        mask = pre = proc.mask
+        life = place.life
+        last = place.last
         if kind == READ:
-            found = [*place.shares, place.last] if place.shares else [place.last]
+            found = [last, *place.shares] if place.shares else [last]
             place.reads.append(i)
         elif kind == WRITE:
-            found = [place.last, *place.reads]
+            found = [last, *place.reads]
             if place.shares:
                 found = sorted([*found, *place.shares])
                 place.shares = []
             place.last = i
             place.reads = []
         else:
-            found = sorted([*place.reads, place.last])
+            found = sorted([*place.reads, last])
             place.shares.append(i)
-        before = self.before
-        footprint = place.prints[kind]
+        if life is not None:
+            life.reads.append(i)
+            if life.last >= 0:
+                found = sorted([*found, life.last])
+        mask = pre = proc.mask
+        footprint = place.living[kind]
         for e in reversed(found):
             if e >= 0 and not mask >> e & 1:
                 self.races.append(Race(e, i, proc.name, footprint, pre))
-                mask |= before[e] | 1 << e
-        return self._log(proc, footprint, mask)
+                mask |= self.before[e] | 1 << e
+        self.who.append(proc.name)
+        self.prints.append(footprint)
+        self.before.append(mask)
+        proc.mask = mask | 1 << i
+        proc.made += 1
+        return i
 
     def touch_all(self, proc: Proc, places: list[tuple[Place, int]], after: int = NO_MASK, family: int = NO_MASK) -> int:
         """Log a step that touches several places, or none.

@@ -26,9 +26,12 @@ class Report:
     text: str
 
 
-def kernel_function() -> str:
-    """Name of the innermost running function outside ``kmm.kernel`` and ``kmm.explore``."""
-    frame = sys._getframe(1)
+def kernel_function(skip: int = 0) -> str:
+    """Name of the innermost running function outside ``kmm.kernel`` and ``kmm.explore``.
+
+    :param skip: so many frames, from the caller on, are known to be inside
+    """
+    frame = sys._getframe(1 + skip)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_BELOW):
         frame = frame.f_back
     return frame.f_code.co_name
