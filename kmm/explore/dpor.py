@@ -16,21 +16,14 @@ class Node:
     :param sleep: tasks whose next step has been tried from here, with what it touches
     :param current: the step that is being tried
     :param branches: what is still to be tried
-    :param ident: number of a node that is not this search's own; 0: it is
     """
 
-    __slots__ = ("branches", "current", "ident", "sleep")
+    __slots__ = ("branches", "current", "sleep")
 
-    def __init__(self, sleep: dict[str, Footprint], current: Branch, branches: list[Branch], ident: int = 0) -> None:
-        self.ident = ident
+    def __init__(self, sleep: dict[str, Footprint], current: Branch, branches: list[Branch]) -> None:
         self.sleep = sleep
         self.current = current
         self.branches = branches
-
-    def plan(self, sequence: Sequence) -> None:
-        """Try a sequence from here, unless something that was tried leads to it."""
-        if not any(sequence.may_start_with(who, touched) for who, touched in self.sleep.items()):
-            insert(self.branches, sequence)
 
 
 class Dpor:
@@ -44,8 +37,8 @@ class Dpor:
         self.base = len(self.nodes)
         """So many first nodes belong to somebody else,"""
         self.foreign: list[tuple[int, Sequence]] = []
-        """who must be told what to try there."""
-        self.known = 0
+        """who must be told what to try there: at which depth."""
+        self.known = max(self.base - 1, 0)
         """So many first steps of the next execution are repeated."""
         self.finished = False
         """Everything has been tried."""
@@ -65,6 +58,7 @@ class Dpor:
                 sleep = {who: touched for who, touched in parent.sleep.items() if not dependent(touched, made)}
             if parent.current.children:
                 current, *rest = parent.current.children
+                parent.current.children = []
                 nodes.append(Node(sleep, current, rest))
                 return self._follow(run, current.who)
         proc = self._any(run, sleep)
@@ -105,13 +99,14 @@ class Dpor:
     def _plan(self, reversals: Reversals, reversal: Reversal) -> None:
         """Try the sequence of a reversal, unless something that was tried leads to it."""
         node = self.nodes[reversal.start]
-        if reversal.start < self.base:
-            self.foreign.append((node.ident, reversals.sequence(reversal)))
-            return
         for who, footprint in node.sleep.items():
             if reversals.may_start_with(reversal, who, footprint):
                 return
-        insert(node.branches, reversals.sequence(reversal))
+        sequence = reversals.sequence(reversal)
+        if reversal.start < self.base:
+            self.foreign.append((reversal.start, sequence))
+        else:
+            insert(node.branches, sequence)
 
     def _back(self) -> bool:
         nodes = self.nodes

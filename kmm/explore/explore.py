@@ -9,7 +9,7 @@ from typing import Final
 from kmm.explore.budget import Budget, Progress
 from kmm.explore.dfs import Dfs
 from kmm.explore.dpor import Dpor
-from kmm.explore.forest import SLICE, Forest, Part
+from kmm.explore.forest import Forest
 from kmm.explore.garbage import Garbage
 from kmm.explore.program import Program
 from kmm.explore.result import Exploration, Tally
@@ -106,10 +106,12 @@ class Explorer:
         forest, given_up = Forest(), 0
         with Workers(self.jobs, self.slice) as workers:
             while forest.parts and self.budget.left(self.executions):
-                wanted = self.budget.allows(self.executions, SLICE * len(forest.parts)) // len(forest.parts)
-                parts, tasks = [], [(part.search, self.sharing.places(), max(wanted, 1)) for part in forest.parts]
-                for search, found, made, places in workers.results(tasks):
-                    parts.append(Part(search))
+                parts, done = forest.open(), 0
+                wanted = self.budget.allows(self.executions, forest.slice() * len(parts)) // len(parts)
+                tasks = [(part.search, self.sharing.places(), max(wanted, 1)) for part in parts]
+                for part, (search, found, made, places) in zip(parts, workers.results(tasks), strict=False):
+                    part.searched(search)
+                    done += 1
                     self.executions += made
                     self.sharing.add(places)
                     tally.merge(found)
@@ -120,8 +122,8 @@ class Explorer:
                 if self.grew():
                     forest, given_up = Forest(), 0
                     tally.clear()
-                elif len(parts) == len(tasks):
-                    forest.done(parts)
+                elif done == len(parts):
+                    forest.put_together()
         return not forest.parts, given_up
 
     def draw(self, task: tuple[str, int, int, int, Profile, tuple[str, ...]]) -> tuple[Tally, tuple[str, ...]]:

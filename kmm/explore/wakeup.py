@@ -20,6 +20,25 @@ class Branch:
         self.footprint = footprint
         self.children: list[Branch] = []
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """As a list: a branch can be longer than a pickler can follow."""
+        flat: list[tuple[str, Footprint, int]] = []
+        todo = [self]
+        while todo:
+            branch = todo.pop()
+            flat.append((branch.who, branch.footprint, len(branch.children)))
+            todo += reversed(branch.children)
+        return _from_list, (flat,)
+
+
+def _from_list(flat: list[tuple[str, Footprint, int]]) -> Branch:
+    made: list[Branch] = []
+    for who, footprint, children in reversed(flat):
+        branch = Branch(who, footprint)
+        branch.children = [made.pop() for _ in range(children)]
+        made.append(branch)
+    return made[0]
+
 
 Step: TypeAlias = tuple[int, str, Footprint, int]
 """One step to be made: its bit, its task, what it touches, the bits of those that happen before it."""
@@ -56,10 +75,13 @@ class Sequence:
         return self if step is None else Sequence([each for each in self.steps if each is not step])
 
 
-def insert(branches: list[Branch], sequence: Sequence) -> bool:
-    """Add a sequence to the tree unless some leaf leads to it anyway; whether it was added."""
+def insert(branches: list[Branch], sequence: Sequence, first: int = 0) -> bool:
+    """Add a sequence to the tree unless some leaf leads to it anyway; whether it was added.
+
+    :param first: so many first branches are not looked at
+    """
     while True:
-        for branch in branches:
+        for branch in branches[first:]:
             if sequence.may_start_with(branch.who, branch.footprint):
                 break
         else:
@@ -68,7 +90,7 @@ def insert(branches: list[Branch], sequence: Sequence) -> bool:
         if not branch.children:
             return False
         sequence = sequence.without(branch.who)
-        branches = branch.children
+        branches, first = branch.children, 0
 
 
 def _append(branches: list[Branch], sequence: Sequence) -> None:

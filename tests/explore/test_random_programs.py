@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmm.explore import explore
+from kmm.explore import explore, forest
 from tests.explore.checked import checked, enumerated, random_code
 from tests.explore.lang import program
 from tests.explore.naive import TooBig
@@ -35,16 +35,38 @@ def test_without_reduction(memory: str, seeds: range) -> None:
     assert compared >= 40
 
 
+def in_parts(seeds: range, memory: str) -> int:
+    """Search in two processes and in one, which must make the same executions; how many programs had something to share."""
+    compared = 0
+    for seed in seeds:
+        code = program(random_code(seed))
+        alone = explore(code, memory=memory, budget=2_000)
+        if alone.complete and alone.traces > 10:
+            both = explore(code, memory=memory, jobs=2)
+            assert both.complete
+            assert both.given_up == 0
+            assert both.traces == alone.traces, seed
+            assert {o: found.executions for o, found in both.outcomes.items()} == {
+                o: found.executions for o, found in alone.outcomes.items()
+            }, seed
+            compared += 1
+    return compared
+
+
 @pytest.mark.parametrize("memory", ["sc", "pso"])
-def test_in_two_processes(memory: str) -> None:
-    one = two = 0
-    for seed in (14, 59, 111, 171, 203, 775):
-        code = random_code(seed)
-        alone, both = explore(program(code), memory=memory), explore(program(code), memory=memory, jobs=2)
-        assert both.complete
-        assert set(alone.outcomes) == set(both.outcomes), seed
-        one, two = one + alone.traces, two + both.traces
-    assert one <= two <= 1.05 * one
+@pytest.mark.parametrize(("slices", "parts"), [(8, 16), (24, 3), (192, 16)])
+def test_every_trace_exactly_once_in_two_processes(memory: str, slices: int, parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forest, "SLICE", slices)
+    monkeypatch.setattr(forest, "PARTS", parts)
+    assert in_parts(range(3_000, 3_040), memory) >= 8
+    assert in_parts(range(3_352, 3_353), memory) == 1, "it lost traces when what parts learnt was told at once"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("memory", ["sc", "pso"])
+def test_every_trace_exactly_once_in_two_processes_in_many_programs(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forest, "SLICE", 8)
+    assert in_parts(range(5_000, 5_400), memory) >= 100
 
 
 def test_bounded_search_finds_a_subset() -> None:

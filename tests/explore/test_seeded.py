@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
 import pytest
 
-from kmm.explore import NotDeterministic, dpor, explore, reversal
+from kmm.explore import NotDeterministic, dpor, explore, forest, reversal
 from kmm.explore.buffered import Buffer, BufferedMemory
 from kmm.explore.grace import Grace
 from kmm.explore.run import Run
 from kmm.explore.trace import Trace
 from kmm.explore.wakeup import Branch, Sequence, _append
-from tests.explore.checked import checked
+from tests.explore.checked import checked, random_code
 from tests.explore.lang import Op, load, program, store
 
 Patch: TypeAlias = Callable[[pytest.MonkeyPatch], None]
@@ -107,6 +108,27 @@ def test_forgetting_known_races_loses_traces(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(dpor.Dpor, "next", only_new)
     with pytest.raises(AssertionError):
         checked(4932, "pso")
+
+
+def test_telling_out_of_turn_loses_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forest, "SLICE", 8)
+    code = program(random_code(3_352))
+    traces = explore(code).traces
+    assert explore(code, jobs=2).traces == traces
+    monkeypatch.setattr(forest.Part, "order", lambda part: tuple(-entry for _, entry in part.path))
+    assert explore(code, jobs=2).traces != traces
+
+
+def test_a_long_branch_can_be_sent() -> None:
+    branch = top = Branch("A", ())
+    for _ in range(5_000):
+        branch.children = [Branch("B", (("x", 1),)), Branch("C", ())]
+        branch = branch.children[0]
+    sent = pickle.loads(pickle.dumps(top))
+    while top.children:
+        assert [(each.who, each.footprint) for each in sent.children] == [(each.who, each.footprint) for each in top.children]
+        top, sent = top.children[0], sent.children[0]
+    assert sent.children == []
 
 
 def test_a_write_barrier_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
