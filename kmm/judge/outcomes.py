@@ -16,6 +16,8 @@ from kmm.scenario.search import Search
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called now and then with the number of executions and of traces so far."""
+Wanted: TypeAlias = Callable[[bytes, Observation], bool]
+"""Whether an outcome is looked for."""
 
 
 class Outcomes:
@@ -35,7 +37,7 @@ class Outcomes:
         search: Search,
         progress: Progress | None = None,
         *,
-        stop: Callable[[bytes], bool] | None = None,
+        stop: Wanted | None = None,
     ) -> None:
         self._seen: dict[bytes, Observation] = {}
         self.program: Final = Concurrent(scenario, variant, self._outcome)
@@ -49,7 +51,7 @@ class Outcomes:
             seconds=search.seconds,
             seed=search.seed,
             jobs=search.jobs,
-            stop=stop,
+            stop=None if stop is None else lambda outcome: stop(outcome, self._seen[outcome]),
         )
 
     def _outcome(self, run: Run) -> bytes:
