@@ -53,6 +53,14 @@ def test_beside_swapping_out() -> None:
 
 
 @pytest.mark.full
+def test_beside_a_split() -> None:
+    """The pages of a folio that is split are found by their frames only when they are whole."""
+    found = outcomes(alone("memory_failure:1", "split:0", pages="3333...."))
+    assert violations(found) == set()
+    assert {("failed", "done"), (LATER, "done"), (LATER, "EAGAIN")} <= {found.observation(each).actors for each in found.all}
+
+
+@pytest.mark.full
 def test_beside_a_collapse() -> None:
     """The reference or the lock of memory failure stops the collapse, or the collapse meets the poison in its copy, or the entry."""
     found = outcomes(beside("memory_failure:0", pages="a......."))
