@@ -31,8 +31,11 @@ MORE: Final = (
     "uffd_register:0-7:missing wp",
     "uffd_unregister:0-7",
     "uffd_wp:0-7:protect unpopulated",
+    "ksm:0-1",
+    "memory_failure:0",
 )
 ALL: Final = (*ACTORS, *MORE)
+FLAGS: Final = ("mergeable", "read", "write")
 ONCE_ONLY: Final = ("exit", "khugepaged")
 """A process ends once; khugepaged is one thread."""
 KNOWN: Final = ("Sysctl.khugepaged_max_ptes_none", "in __folio_mark_uptodate of new")
@@ -66,21 +69,21 @@ def unknown(pair: tuple[str, ...], found: Outcomes) -> list[str]:
 
 @pytest.mark.parametrize("actor", ALL)
 def test_each_alone(actor: str) -> None:
-    found = Outcomes(alone(actor, pages="aaa.aaaa"), v12.VARIANT, EXHAUSTIVE)
+    found = Outcomes(alone(actor, pages="aaa.aaaa", flags=FLAGS), v12.VARIANT, EXHAUSTIVE)
     assert found.exploration.traces == 1
     assert unknown((actor,), found) == []
 
 
 @pytest.mark.parametrize("pair", FEW, ids=" ".join)
 def test_a_few_pairs(pair: tuple[str, str]) -> None:
-    found = Outcomes(alone(*pair, pages="aaa.aaaa"), v12.VARIANT, attrs.evolve(EXHAUSTIVE, budget=800))
+    found = Outcomes(alone(*pair, pages="aaa.aaaa", flags=FLAGS), v12.VARIANT, attrs.evolve(EXHAUSTIVE, budget=800))
     assert unknown(pair, found) == []
 
 
 @pytest.mark.full
 def test_all_pairs() -> None:
     for pair in PAIRS:
-        found = Outcomes(alone(*pair, pages="aaa.aaaa"), v12.VARIANT, SAMPLED)
+        found = Outcomes(alone(*pair, pages="aaa.aaaa", flags=FLAGS), v12.VARIANT, SAMPLED)
         assert unknown(pair, found) == [], pair
 
 
@@ -89,5 +92,7 @@ def test_a_fault_that_does_not_look_again_is_found(monkeypatch: pytest.MonkeyPat
     from kmm.mm import zap
 
     monkeypatch.setattr(zap, "any", lambda _entries: False, raising=False)
-    found = Outcomes(alone("store:3", "madvise:0-7:dontneed", pages="aaa.aaaa"), v12.VARIANT, attrs.evolve(EXHAUSTIVE, budget=3_000))
+    found = Outcomes(
+        alone("store:3", "madvise:0-7:dontneed", pages="aaa.aaaa", flags=FLAGS), v12.VARIANT, attrs.evolve(EXHAUSTIVE, budget=3_000)
+    )
     assert any("TRANSPARENCY" in each or "CONSERVATION" in each for each in violations(found))
