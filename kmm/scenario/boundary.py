@@ -56,8 +56,8 @@ BOUNDARY: Final = (
     Gap(
         key="vma-lock-readers",
         area="concurrency",
-        kernel="besides faults, MADV_DONTNEED and MADV_FREE, userfaultfd's ioctls, guard regions and /proc/PID/maps take only the lock of a "
-        "VMA; the memory of a freed VMA may be another's at once, and the sequence number may overflow",
+        kernel="besides faults, MADV_DONTNEED and MADV_FREE, userfaultfd's ioctls, guard regions and /proc/PID/maps lock only a VMA; "
+        "the memory of a freed VMA may be another's at once, and the sequence number may overflow",
         model="userfaultfd takes the mmap lock, and the others are not there; no VMA takes the place of a freed one, and numbers do not "
         "overflow. A fault that begins anew under the mmap lock never counts as tried",
         where="kmm.mm.vma_lock",
