@@ -56,9 +56,11 @@ BOUNDARY: Final = (
     Gap(
         key="vma-lock-readers",
         area="concurrency",
-        kernel="faults and some advice run under a per-VMA lock without the mmap lock",
-        model="vma_start_write sets the sequence number; nobody reads it, and every fault takes the mmap lock",
-        where="kmm.mm.fault",
+        kernel="besides faults, MADV_DONTNEED and MADV_FREE, userfaultfd's ioctls, guard regions and /proc/PID/maps lock only a VMA; "
+        "the memory of a freed VMA may be another's at once, and the sequence number may overflow",
+        model="userfaultfd takes the mmap lock, and the others are not there; no VMA takes the place of a freed one, and numbers do not "
+        "overflow. A fault that begins anew under the mmap lock never counts as tried",
+        where="kmm.mm.vma_lock",
     ),
     Gap(
         key="grace-period",

@@ -10,6 +10,7 @@ import attrs
 import pytest
 
 from kmm.judge.outcomes import Outcomes
+from kmm.scenario.model import Config
 from kmm.scenario.search import EXHAUSTIVE, SAMPLED
 from kmm.scenario.small_concurrent import ACTORS
 from refactors import v12
@@ -88,11 +89,13 @@ def test_all_pairs() -> None:
 
 
 def test_a_fault_that_does_not_look_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seeded: freeing a table without a second look at its entries loses what a fault has put there."""
+    """Seeded: freeing a table without a second look at its entries loses what a fault has put there.
+
+    With one lock for all tables the lock of the slot cannot be had while that of the table is held.
+    """
     from kmm.mm import zap
 
     monkeypatch.setattr(zap, "any", lambda _entries: False, raising=False)
-    found = Outcomes(
-        alone("store:3", "madvise:0-7:dontneed", pages="aaa.aaaa", flags=FLAGS), v12.VARIANT, attrs.evolve(EXHAUSTIVE, budget=3_000)
-    )
+    s = attrs.evolve(alone("store:3", "madvise:0-7:dontneed", pages="aaa.aaaa", flags=FLAGS), config=Config(split_ptlocks=False))
+    found = Outcomes(s, v12.VARIANT, attrs.evolve(SAMPLED, budget=800))
     assert any("TRANSPARENCY" in each or "CONSERVATION" in each for each in violations(found))
