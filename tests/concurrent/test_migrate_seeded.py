@@ -12,7 +12,6 @@ from kmm.judge.outcomes import Outcomes
 from kmm.mm import migrate_folio, migration_pmd, migration_ptes, split, vmscan
 from kmm.scenario.model import Scenario
 from kmm.scenario.search import EXHAUSTIVE
-from kmm.scenario.step import Step
 from refactors import v12
 from tests.concurrent.making import alone, violations
 from tests.test_sanitizers import recompiled
@@ -22,7 +21,6 @@ TRY_GET: Final = "if not folio_try_get(folio):"
 GET: Final = "from kmm.mm.folio import folio_get\n    if folio_get(folio):"
 LARGE: Final = "3333aaaa"
 STORE: Final = alone("migrate:0", "store:0")
-CACHED: Final = attrs.evolve(alone("migrate:0", "load@2:0", pages="yaaaaaaa"), steps=(Step(op="swapin", page=0), Step(op="drain")))
 
 
 def huge(actor: str) -> Scenario:
@@ -97,9 +95,6 @@ MISTAKES: Final = {
     ),
     "what was writable may be written": Mistake(
         migration_ptes._remove_migration_pte, "if kind == SWP_MIGRATION_WRITE:", "if True:", alone("migrate:0", "fork"), "PAGE_TABLE_CHECK"
-    ),
-    "the swap cache keeps the old folio": Mistake(
-        migrate_folio._move_in_swap_cache, "SwapSlot.cached, dst, ONCE", "SwapSlot.cached, src, ONCE", CACHED, "REFCOUNT"
     ),
     "a huge page gets no reference": Mistake(migration_pmd.remove_migration_pmd, "folio_get(folio)", "pass", huge("store:0"), "KASAN"),
     "a huge page keeps its reference": Mistake(
