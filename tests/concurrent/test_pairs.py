@@ -23,6 +23,7 @@ MORE: Final = (
     "madvise:0-7:nohugepage",
     "munmap:0-7",
     "split:0",
+    "migrate:0",
     "pin:0",
     "khugepaged",
     "munlock",
@@ -57,6 +58,14 @@ FEW: Final = (
     ("secondary_fault:0:write", "swapout:0"),
     ("secondary_fault:3", "madvise:0-7:dontneed"),
     ("uffd_register:0-7:missing wp", "uffd_wp:0-7:protect unpopulated"),
+    ("migrate:0", "load:0"),
+    ("migrate:0", "store:0"),
+    ("migrate:0", "swapout:0"),
+    ("migrate:0", "fork"),
+    ("migrate:0", "gup:0:write"),
+    ("migrate:0", "madvise:0-7:dontneed"),
+    ("migrate:0", "exit"),
+    ("swapout:0", "exit"),
 )
 
 
