@@ -74,13 +74,15 @@ def explore(
     from kmm.explore import ExploreError
     from kmm.judge.outcomes import Outcomes
     from kmm.report import console
+    from kmm.report.progress import Progress
     from kmm.scenario.search import Search
 
     s = _with_actors(scenario, actors)
     search = Search(strategy=strategy, memory=memory, preemption_bound=preemptions, budget=executions, seconds=budget, seed=seed, jobs=jobs)
     loaded = load(variant)
     try:
-        found = Outcomes(s, loaded.variant, search)
+        with Progress(console.stderr()) as progress:
+            found = Outcomes(s, loaded.variant, search, progress.searched, keep=True)
     except ExploreError as error:
         raise click.UsageError(str(error)) from error
     if form == "json":
@@ -91,8 +93,10 @@ def explore(
         from kmm.report.explore import print_outcomes
 
         print_outcomes(console.stdout(), found)
+    if found.exploration.interrupted:
+        click.echo(f"kmm: interrupted: {found.exploration.executions:,} executions were made", err=True)
     cut = strategy in ("dpor", "dfs") and preemptions is None and not found.exploration.complete
-    ctx.exit(_UNDETERMINED if cut else 0)
+    ctx.exit(_UNDETERMINED if cut or found.exploration.interrupted else 0)
 
 
 def _with_actors(path: str, texts: tuple[str, ...]) -> Scenario:

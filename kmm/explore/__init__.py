@@ -1,5 +1,6 @@
 """Who runs next: tasks, schedules, reduction, sampling, store buffers, replay."""
 
+from kmm.explore.budget import Progress
 from kmm.explore.explore import ExploreError, explore
 from kmm.explore.machine import ExploringMachine
 from kmm.explore.program import Body, NotDeterministic, Outcome, Program, World
@@ -17,6 +18,7 @@ __all__ = [
     "NotDeterministic",
     "Outcome",
     "Program",
+    "Progress",
     "Replayed",
     "Schedule",
     "Step",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Final
 
-import attrs
-
+from kmm.explore.budget import Budget, Progress
 from kmm.explore.dfs import Dfs
 from kmm.explore.dpor import Dpor
 from kmm.explore.forest import SLICE, Forest, Part
@@ -29,28 +28,6 @@ ROUND: Final = 8
 
 class ExploreError(ValueError):
     """Options that make no sense: one line that says what to do."""
-
-
-@attrs.frozen
-class Budget:
-    """When to stop.
-
-    :param executions: after so many; ``None``: no limit
-    :param until: at this time of the monotonic clock
-    """
-
-    executions: int | None
-    until: float | None
-
-    def left(self, executions: int) -> bool:
-        """Whether another execution may be made after so many."""
-        if self.executions is not None and executions >= self.executions:
-            return False
-        return self.until is None or time.monotonic() < self.until
-
-    def allows(self, executions: int, wanted: int) -> int:
-        """How many of ``wanted`` more."""
-        return wanted if self.executions is None else max(0, min(wanted, self.executions - executions))
 
 
 class Explorer:
@@ -93,12 +70,13 @@ class Explorer:
             if self.grew():
                 search.reset()
                 tally.clear()
-            else:
-                _count(run, outcome, tally)
-                if stop is not None and not run.gave_up and stop(outcome):
-                    return False
-                if not search.next(run):
-                    return True
+                continue
+            _count(run, outcome, tally)
+            self.budget.tell(self.executions, tally.counted)
+            if stop is not None and not run.gave_up and stop(outcome):
+                return False
+            if not search.next(run):
+                return True
         return False
 
     def slice(self, task: tuple[Dpor, tuple[str, ...], int]) -> tuple[Dpor, Tally, int, tuple[str, ...]]:
@@ -122,18 +100,21 @@ class Explorer:
         with Workers(self.jobs, self.slice) as workers:
             while forest.parts and self.budget.left(self.executions):
                 wanted = self.budget.allows(self.executions, SLICE * len(forest.parts)) // len(forest.parts)
-                results = workers.map([(part.search, self.sharing.places(), max(wanted, 1)) for part in forest.parts])
-                self.executions += sum(made for _, _, made, _ in results)
-                for _, _, _, places in results:
+                parts, tasks = [], [(part.search, self.sharing.places(), max(wanted, 1)) for part in forest.parts]
+                for search, found, made, places in workers.results(tasks):
+                    parts.append(Part(search))
+                    self.executions += made
                     self.sharing.add(places)
+                    tally.merge(found)
+                    given_up, search.blocked = given_up + search.blocked, 0
+                    self.budget.tell(self.executions, tally.counted)
+                    if not self.budget.in_time():
+                        break
                 if self.grew():
                     forest, given_up = Forest(), 0
                     tally.clear()
-                    continue
-                for search, found, _, _ in results:
-                    tally.merge(found)
-                    given_up, search.blocked = given_up + search.blocked, 0
-                forest.done([Part(search) for search, _, _, _ in results])
+                elif len(parts) == len(tasks):
+                    forest.done(parts)
         return not forest.parts, given_up
 
     def draw(self, task: tuple[str, int, int, int, Profile, tuple[str, ...]]) -> tuple[Tally, tuple[str, ...]]:
@@ -152,11 +133,14 @@ class Explorer:
             while self.budget.left(self.executions):
                 wanted, places = self.budget.allows(self.executions, CHUNK * ROUND), self.sharing.places()
                 end = start + wanted
-                results = workers.map([(strategy, seed, at, min(CHUNK, end - at), profile, places) for at in range(start, end, CHUNK)])
-                self.executions += wanted
-                for found, learnt in results:
+                tasks = [(strategy, seed, at, min(CHUNK, end - at), profile, places) for at in range(start, end, CHUNK)]
+                for found, learnt in workers.results(tasks):
+                    self.executions += found.counted
                     tally.merge(found)
                     self.sharing.add(learnt)
+                    self.budget.tell(self.executions, tally.traces())
+                    if not self.budget.in_time():
+                        break
                 start = end
                 if self.grew():
                     tally.clear()
@@ -191,6 +175,8 @@ def explore(
     seed: int = 0,
     jobs: int = 1,
     stop: Callable[[bytes], bool] | None = None,
+    progress: Progress | None = None,
+    keep: bool = False,
 ) -> Exploration:
     """Run ``program`` under many schedules.
 
@@ -202,23 +188,26 @@ def explore(
     :param seed: of the samples. The same seed, budget and program give the same result for any number of jobs
     :param jobs: processes
     :param stop: whether an outcome ends the search at once; for ``dpor`` and ``dfs`` in one process
+    :param progress: called with the number of executions and of traces so far, now and then
+    :param keep: an interrupt ends the search, and the result is what was found by then; otherwise KeyboardInterrupt is raised
     :raises ExploreError: for options that make no sense
     """
     _check(strategy, memory, preemption_bound, budget, seconds, jobs)
-    until = None if seconds is None else time.monotonic() + seconds
-    explorer = Explorer(program, memory, Budget(budget, until), jobs)
+    budget_left = Budget(budget, seconds, progress)
+    explorer = Explorer(program, memory, budget_left, jobs)
     tally = Tally(distinct=strategy != "dpor")
     complete, given_up = False, 0
-    if strategy in SAMPLERS:
-        explorer.sample(strategy, seed, tally)
-    elif strategy == "dfs":
-        complete = explorer.one(Dfs(preemption_bound), tally, stop) and preemption_bound is None
-    elif jobs > 1:
-        complete, given_up = explorer.many(tally)
-    else:
-        search = Dpor()
-        complete = explorer.one(search, tally, stop)
-        given_up = search.blocked
+    with budget_left.interruptible() if keep else nullcontext():
+        if strategy in SAMPLERS:
+            explorer.sample(strategy, seed, tally)
+        elif strategy == "dfs":
+            complete = explorer.one(Dfs(preemption_bound), tally, stop) and preemption_bound is None
+        elif jobs > 1:
+            complete, given_up = explorer.many(tally)
+        else:
+            search = Dpor()
+            complete = explorer.one(search, tally, stop)
+            given_up = search.blocked
     return Exploration(
         outcomes=dict(sorted(tally.outcomes.items())),
         complete=complete,
@@ -228,6 +217,7 @@ def explore(
         restarts=explorer.restarts,
         memory=memory,
         shared=explorer.sharing.places(),
+        interrupted=budget_left.interrupted,
     )
 
 

@@ -29,6 +29,7 @@ class Exploration:
     :param restarts: how often the search began again because something turned out to be shared
     :param memory: ``sc`` or ``pso``
     :param shared: names of the places that tasks fight over
+    :param interrupted: by the user; the rest is what was found by then
     """
 
     outcomes: dict[bytes, Found]
@@ -39,6 +40,7 @@ class Exploration:
     restarts: int
     memory: str
     shared: tuple[str, ...]
+    interrupted: bool = False
 
 
 class Tally:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Generic, Self, TypeVar, cast
@@ -30,10 +31,15 @@ class Workers(Generic[A, B]):
         self.pipes: list[Connection] = []
         self.processes: list[multiprocessing.process.BaseProcess] = []
         if jobs > 1:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)
-                for _ in range(jobs):
-                    self._start()
+            # An interrupt is the explorer's, not the workers'.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", DeprecationWarning)
+                    for _ in range(jobs):
+                        self._start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _start(self) -> None:
         context = multiprocessing.get_context("fork")
@@ -57,14 +63,16 @@ class Workers(Generic[A, B]):
             except Exception:
                 pipe.send((False, traceback.format_exc()))
 
-    def map(self, tasks: Sequence[A]) -> list[B]:
-        """The results, in the order of the tasks."""
+    def results(self, tasks: Sequence[A]) -> Generator[B, None, None]:
+        """The results, in the order of the tasks. Whoever stops taking them cannot ask for others."""
         if not self.pipes:
-            return [self.work(task) for task in tasks]
+            yield from map(self.work, tasks)
+            return
         results: dict[int, B] = {}
         todo = list(enumerate(tasks))[::-1]
         busy: dict[Connection, int] = {}
         idle = list(self.pipes)
+        following = 0
         while todo or busy:
             while todo and idle:
                 pipe = idle.pop()
@@ -75,7 +83,9 @@ class Workers(Generic[A, B]):
                 pipe = cast(Connection, ready)
                 results[busy.pop(pipe)] = self._receive(pipe)
                 idle.append(pipe)
-        return [results[number] for number in range(len(tasks))]
+            while following in results:
+                yield results.pop(following)
+                following += 1
 
     def _receive(self, pipe: Connection) -> B:
         try:
@@ -93,4 +103,5 @@ class Workers(Generic[A, B]):
         for pipe in self.pipes:
             pipe.close()
         for process in self.processes:
+            process.kill()
             process.join()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from kmm.explore import Exploration, Schedule, explore, replay, schedule_of
+from kmm.explore import Exploration, Progress, Schedule, explore, replay, schedule_of
 from kmm.judge.observe import Observation, observe
 from kmm.kernel.stop import NotApplicable
 from kmm.mm.variant import Variant
@@ -14,8 +14,6 @@ from kmm.scenario.drive import Run
 from kmm.scenario.model import Scenario
 from kmm.scenario.search import Search
 
-Progress: TypeAlias = Callable[[int, int], None]
-"""Called now and then with the number of executions and of traces so far."""
 Wanted: TypeAlias = Callable[[bytes, Observation], bool]
 """Whether an outcome is looked for."""
 
@@ -23,7 +21,9 @@ Wanted: TypeAlias = Callable[[bytes, Observation], bool]
 class Outcomes:
     """The observations of one variant, each with a schedule.
 
+    :param progress: told how far the search has come
     :param stop: whether an outcome ends the search at once
+    :param keep: an interrupt ends the search, and what was found by then is the result
     :raises NotApplicable: the variant does not do what the scenario asks for
     :raises StepError: a step before the actors cannot happen
 
@@ -38,6 +38,7 @@ class Outcomes:
         progress: Progress | None = None,
         *,
         stop: Wanted | None = None,
+        keep: bool = False,
     ) -> None:
         self._seen: dict[bytes, Observation] = {}
         self.program: Final = Concurrent(scenario, variant, self._outcome)
@@ -52,6 +53,8 @@ class Outcomes:
             seed=search.seed,
             jobs=search.jobs,
             stop=None if stop is None else lambda outcome: stop(outcome, self._seen[outcome]),
+            progress=progress,
+            keep=keep,
         )
 
     def _outcome(self, run: Run) -> bytes:

@@ -7,10 +7,10 @@ from typing import Final
 
 import attrs
 
-from kmm.explore import replay
+from kmm.explore import Progress, replay
 from kmm.judge.differing import differing
 from kmm.judge.observe import Observation
-from kmm.judge.outcomes import Outcomes, Progress, Wanted
+from kmm.judge.outcomes import Outcomes, Wanted
 from kmm.mm.variant import Variant
 from kmm.scenario.model import Scenario
 from kmm.scenario.search import Search

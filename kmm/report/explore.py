@@ -60,6 +60,7 @@ def to_json(found: Outcomes) -> dict[str, object]:
         "memory": search.memory,
         "seed": search.seed,
         "complete": exploration.complete,
+        "interrupted": exploration.interrupted,
         "executions": exploration.executions,
         "traces": exploration.traces,
         "outcomes": [_outcome_json(found, outcome) for outcome in _often_first(found)],
@@ -98,7 +99,7 @@ def _searched(found: Outcomes) -> str:
     outcomes = len(exploration.outcomes)
     return (
         f"{exploration.executions:,} executions, {exploration.traces:,} traces ({how} under {_NAMES[exploration.memory]}), "
-        f"{outcomes:,} outcome{'s' if outcomes > 1 else ''}"
+        f"{outcomes:,} outcome{'s' if outcomes != 1 else ''}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Progress of a check: a running line on a terminal, a line now and then elsewhere."""
+"""Progress of a check or a search: a running line on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.status import Status
 
 _EVERY_S: Final = 10.0
+_LOOK_S: Final = 0.1
 
 
 class Progress:
@@ -23,6 +24,7 @@ class Progress:
         self._console = console
         self._status = Status("starting", console=console) if console.is_terminal else None
         self._started = self._said = time.monotonic()
+        self._next = _LOOK_S
 
     def __enter__(self) -> Self:
         if self._status is not None:
@@ -39,8 +41,21 @@ class Progress:
         :param family: that is being judged
         :param judged: pairs so far
         """
+        self._say(f"{family}: {judged:,} pairs judged, {self._passed():.0f} s")
+
+    def searched(self, executions: int, traces: int) -> None:
+        """Say how far a search of schedules has come."""
+        passed = self._passed()
+        if passed < self._next:
+            return
+        self._next = passed + _LOOK_S
+        self._say(f"{executions:,} executions, {traces:,} traces, {executions / passed:,.0f} executions/s, {passed:.0f} s")
+
+    def _passed(self) -> float:
+        return time.monotonic() - self._started
+
+    def _say(self, text: str) -> None:
         now = time.monotonic()
-        text = f"{family}: {judged:,} pairs judged, {now - self._started:.0f} s"
         if self._status is not None:
             self._status.update(escape(text))
         elif now - self._said >= _EVERY_S:

@@ -8,7 +8,8 @@ from typing import Final
 import attrs
 import pytest
 
-from kmm.explore.explore import Budget, Explorer, once
+from kmm.explore.budget import Budget
+from kmm.explore.explore import Explorer, once
 from kmm.explore.proc import Proc
 from kmm.explore.run import Run as Execution
 from kmm.judge.outcomes import Outcomes

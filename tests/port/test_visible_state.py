@@ -19,7 +19,8 @@ import pytest
 
 import kmm.mm
 from kmm.explore import ExploringMachine, Schedule, explore, replay
-from kmm.explore.explore import Budget, Explorer, once
+from kmm.explore.budget import Budget
+from kmm.explore.explore import Explorer, once
 from kmm.explore.proc import Proc
 from kmm.explore.run import Run as Execution
 from kmm.explore.sample import SAMPLERS, sampler
