@@ -42,7 +42,7 @@ class Mistake:
 
 MISTAKES: Final = {
     "a folio without references is taken": Mistake(
-        migrate_folio.isolate_for_migration, TRY_GET, GET, alone("migrate:0", "munmap:0-3"), "KASAN"
+        migrate_folio.isolate_for_migration, TRY_GET, GET, alone("munmap:0-3", "migrate:0"), "KASAN"
     ),
     "so it is by reclaim": Mistake(vmscan._isolate, TRY_GET, GET, alone("munmap:0-3", "swapout:0"), "KASAN"),
     "and by ageing": Mistake(vmscan.age_folio, TRY_GET, GET, alone("age:0", "munmap:0-3"), "KASAN"),
