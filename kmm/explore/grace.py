@@ -52,21 +52,20 @@ class Grace:
         self.run = run
         self.memory = memory
         self.open: list[Answers] = []
-        self.published = 0
-        """KCSAN: what sections that begin now come after."""
+        self.published = {False: 0, True: 0}
+        """KCSAN: what sections that begin now come after: IRQ-off sections, and (true) read sections."""
         self.left: dict[tuple[Proc, bool], int] = {}
         """KCSAN: for each task and kind of section (true: a read section) what came before the end of its last one."""
 
     def toggle_irqs(self) -> None:
         """The running task is about to disable or enable interrupts."""
         task = self.run.me.task
-        leaving = task.irqs_off
-        names = ["irqs"] if task.rcu_depth else ["irqs", "rcu"]
-        me = self._step(names, "irq enable" if leaving else "irq disable")
+        leaving, rcu = task.irqs_off, not task.rcu_depth
+        me = self._step(["irqs", "rcu"] if rcu else ["irqs"], "irq enable" if leaving else "irq disable")
         if leaving:
-            self._answer(me, rcu=not task.rcu_depth)
+            self._leave(me, irqs=True, rcu=rcu)
         else:
-            me.seen |= self.published
+            self._enter(me, irqs=True, rcu=rcu)
 
     def toggle_rcu(self) -> None:
         """The running task is about to enter or leave its outermost read section."""
@@ -75,9 +74,9 @@ class Grace:
             return
         me = self._step(["rcu"], "rcu read unlock" if task.rcu_depth else "rcu read lock")
         if task.rcu_depth:
-            self._answer(me, rcu=True)
+            self._leave(me, irqs=False, rcu=True)
         else:
-            me.seen |= self.published
+            self._enter(me, irqs=False, rcu=True)
 
     def interrupt(self) -> None:
         """Send an IPI to every other CPU; wait for the answers."""
@@ -133,7 +132,7 @@ class Grace:
                 if place is not None and group != me.group:
                     places.append((place, READ))
         run.trace.touch_all(me, places, memory.ordered(me, None, release=True))
-        self.published |= me.seen
+        self.published[rcu] |= me.seen
         for proc in others:
             if not proc.done and (proc.task.irqs_off or (rcu and proc.task.rcu_depth > 0)):
                 answers.open.append(proc)
@@ -142,12 +141,21 @@ class Grace:
         self.open.append(answers)
         return answers
 
-    def _answer(self, me: Proc, *, rcu: bool) -> None:
-        self.left[me, False] = me.seen
+    def _enter(self, me: Proc, *, irqs: bool, rcu: bool) -> None:
+        """A section begins: it comes after whoever began to wait for such sections before."""
+        if irqs:
+            me.seen |= self.published[False]
+        if rcu:
+            me.seen |= self.published[True]
+
+    def _leave(self, me: Proc, *, irqs: bool, rcu: bool) -> None:
+        """A section ends, and whoever waits for such sections goes on."""
+        if irqs:
+            self.left[me, False] = me.seen
         if rcu:
             self.left[me, True] = me.seen
         for answers in self.open:
-            if me in answers.open and (rcu or not answers.rcu):
+            if me in answers.open and (rcu if answers.rcu else irqs):
                 answers.open.remove(me)
                 self._give(answers, me, me.mask, me.seen)
 
@@ -171,3 +179,4 @@ class Grace:
         if not run.closed:
             run.trace.touch_all(me, [], self._after(answers))
             me.seen |= answers.seen
+            me.fence = me.seen

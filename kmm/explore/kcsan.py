@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kmm.explore.place import Place
+from kmm.explore.place import Place, Touch
 from kmm.explore.proc import Proc
 from kmm.kernel.access import PLAIN, RELEASE, Order
 from kmm.kernel.report import kernel_function
@@ -47,20 +47,26 @@ class Kcsan:
         place.sync |= proc.seen if order is RELEASE else proc.fence
 
     def _access(self, proc: Proc, place: Place, *, plain: bool, writing: bool) -> None:
-        mine = kernel_function() if plain else ""
-        seen = proc.seen
-        for (who, was_plain, was_writing), (access, theirs) in place.touches.items():
-            if who != proc.name and not seen >> access & 1 and ((plain and writing) or (was_plain and was_writing)):
-                self._report(place, [_says(proc.name, mine, plain, writing), _says(who, theirs, was_plain, was_writing)])
-        access = self.accesses
+        access, seen = self.accesses, proc.seen
         self.accesses = access + 1
-        place.touches[proc.name, plain, writing] = (access, mine)
         proc.seen = seen | 1 << access
+        mine: Touch = (proc.name, kernel_function(), plain, writing)
+        if plain and writing:
+            self._race(place, mine, place.touches, seen)
+            self._race(place, mine, place.plain_writes, seen)
+            place.plain_writes[mine] = access
+        else:
+            if place.plain_writes:
+                self._race(place, mine, place.plain_writes, seen)
+            place.touches[mine] = access
 
-    def _report(self, place: Place, both: list[str]) -> None:
-        self.machine.report("KCSAN", f"nothing orders {' and '.join(sorted(both))} of {place.name}")
+    def _race(self, place: Place, mine: Touch, others: dict[Touch, int], seen: int) -> None:
+        for theirs, access in others.items():
+            if theirs[0] != mine[0] and not seen >> access & 1:
+                both = " and ".join(sorted([_says(mine), _says(theirs)]))
+                self.machine.report("KCSAN", f"nothing orders {both} of {place.name}")
 
 
-def _says(who: str, function: str, plain: bool, writing: bool) -> str:
-    where = f" in {function}" if function else ""
-    return f"the {'plain' if plain else 'marked'} {'write' if writing else 'read'} by {who}{where}"
+def _says(touch: Touch) -> str:
+    who, function, plain, writing = touch
+    return f"the {'plain' if plain else 'marked'} {'write' if writing else 'read'} by {who} in {function}"

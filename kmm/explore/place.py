@@ -14,6 +14,9 @@ SHARE: Final = 2
 Footprint: TypeAlias = tuple[tuple[str, int], ...]
 """What one step touches: names of places, each with READ, WRITE or SHARE. The same in every execution of a program."""
 
+Touch: TypeAlias = tuple[str, str, bool, bool]
+"""For KCSAN: who touches a place, in which kernel function, by a plain access or a marked one, writing or not."""
+
 MANY: Final = object()
 """Several tasks have read a place and none has written it."""
 
@@ -61,6 +64,7 @@ class Place:
         "life",
         "name",
         "obj",
+        "plain_writes",
         "prints",
         "reader_sync",
         "reads",
@@ -97,8 +101,10 @@ class Place:
         """KCSAN: what whoever acquires from here comes after."""
         self.reader_sync = 0
         """KCSAN: what only an exclusive holder comes after."""
-        self.touches: dict[tuple[str, bool, bool], tuple[int, str]] = {}
-        """KCSAN: (task, plain, writing) to its last such access and the function that made it."""
+        self.plain_writes: dict[Touch, int] = {}
+        """KCSAN: the last plain write of each task and function,"""
+        self.touches: dict[Touch, int] = {}
+        """and the last of its other accesses of each kind."""
 
     def get(self) -> object:
         """The value in memory."""

@@ -328,7 +328,7 @@ def test_kcsan_says_who_and_where() -> None:
 
         return set_it, lambda: get(x)
 
-    assert says(explore(tasks(make)), "nothing orders the marked read by B and the plain write by A in put of x.value")
+    assert says(explore(tasks(make)), "nothing orders the marked read by B in get and the plain write by A in put of x.value")
 
 
 def test_kcsan_locks() -> None:
