@@ -29,7 +29,7 @@ def at_rest(world: World) -> list[str]:
     return said(world)
 
 
-@pytest.mark.parametrize("lost", CARRIED, ids=" ".join)
+@pytest.mark.parametrize("lost", CARRIED, ids=lambda lost: " ".join(sorted(lost)))
 def test_the_entry_keeps_its_bits(lost: set[str]) -> None:
     with running(make("aaaaaaaa")) as world:
         old = folio_of(world, 3)
