@@ -72,7 +72,7 @@ def test_a_window_that_closes_before_the_tables_change_is_none() -> None:
     candidate = load(changed((START, f"{START}; {END}"), (END, "pass")), "early_end")
     sets = judge_sets(HALF, reviewed.VARIANT, candidate, EXHAUSTIVE)
     assert sets.relation == "different"
-    assert violations(sets.candidate) == {FREED, TOUCHED}
+    assert violations(Outcomes(HALF, candidate, EXHAUSTIVE)) == {FREED, TOUCHED}
 
 
 def test_a_window_that_is_too_small_misses_the_last_page() -> None:
