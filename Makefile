@@ -4,7 +4,7 @@ PYTHON ?= python3 python3.13 python3.12 python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: verdict test test-full soak bench docs docs-help clean
+.PHONY: verdict test test-full soak bench docs docs-help docs-searches clean
 
 verdict: $(READY)
 	@$(BIN)/kmm check
@@ -32,6 +32,9 @@ docs: $(READY)
 
 docs-help: $(READY)
 	@$(BIN)/python -m docs._ext.commands
+
+docs-searches: $(READY)
+	@$(BIN)/python -m docs._ext.searches
 
 clean:
 	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist docs/_build

@@ -219,13 +219,14 @@ VALUES: Final[dict[str, set[object]]] = {
     "mapped_by": {0, 1, 2, 3},
     "pins": {0, 1, 8},
     "node": {0, 1, 3},
+    "contents": {None},
     **{field.name: {False, True} for field in attrs.fields(PageState) if field.default is False},
 }
 """What each field of a page state is drawn from."""
 
 _ENTRY: Final = ("write", "exclusive", "uffd_wp", "soft_dirty")
 SAID_OF: Final = {
-    Kind.PRESENT: tuple(field.name for field in attrs.fields(PageState) if field.name != "kind"),
+    Kind.PRESENT: tuple(field.name for field in attrs.fields(PageState) if field.name not in ("kind", "contents")),
     Kind.ZERO: ("young", "dirty"),
     Kind.SWAP: ("exclusive", "uffd_wp", "soft_dirty", "swapcache", "mapped_by"),
     Kind.DEVICE: ("young", "dirty", *_ENTRY),

@@ -111,12 +111,13 @@ OWN: Final = {
     "kmm.mm.khugepaged.enter": "mm_slot_del wake_up_khugepaged",
     "kmm.mm.khugepaged.types": "trace_folio",
     "kmm.mm.kstrtox": "c_string",
-    "kmm.mm.madvise_reclaim": "madvise_cold_range madvise_free_range madvise_pageout_range",
+    "kmm.mm.madvise_reclaim": "madvise_cold_range madvise_pageout_range",
     "kmm.mm.madvise_walk": "madvise_pmds madvise_ptes",
     "kmm.mm.memcontrol": "memory_write",
     "kmm.mm.migrate": "migrate_to_ram",
     "kmm.mm.migration_wait": "wait_for_migration",
     "kmm.mm.mlock": "mlock_drain_all",
+    "kmm.mm.mmu_gather": "give_up",
     "kmm.mm.munmap": "forget_pages",
     "kmm.mm.one_table": "madvise_dontneed_page madvise_dontneed_table mmput munmap prctl_thp_disable",
     "kmm.mm.page_alloc": "new_folio",
@@ -140,7 +141,7 @@ OWN: Final = {
     "kmm.mm.vma": "split_around vma_at vmas_in vmas_of",
     "kmm.mm.vmscan": "isolate_for_reclaim swap_out_folio",
     "kmm.mm.vmstat": "node_stat_mod nr_page_table_pages nr_swapcached",
-    "kmm.mm.zap": "free_pte_table free_table_unlocked table_slot zap_page_range zap_ptes zap_table",
+    "kmm.mm.zap": "free_pte_table table_slot zap_page_range zap_ptes zap_table",
     "refactors.reviewed": "call_site map_anon_folio_pte_nopf",
 }
 """Module: functions for which the kernel of the base has none of that name."""

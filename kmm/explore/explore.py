@@ -136,11 +136,11 @@ class Explorer:
         return tally, sharing.places()
 
     def sample(self, strategy: str, seed: int, tally: Tally) -> None:
-        """Draw samples until the budget is used up."""
-        profile, start = self.learn(), 0
+        """Draw samples until the budget is used up. Those from before something turned out to be shared do not count."""
+        profile, start, void = self.learn(), 0, 0
         with Workers(self.jobs, self.draw) as workers:
-            while self.budget.left(self.executions):
-                wanted, places = self.budget.allows(self.executions, CHUNK * ROUND), self.sharing.places()
+            while self.budget.left(self.executions - void):
+                wanted, places = self.budget.allows(self.executions - void, CHUNK * ROUND), self.sharing.places()
                 end = start + wanted
                 tasks = [(strategy, seed, at, min(CHUNK, end - at), profile, places) for at in range(start, end, CHUNK)]
                 for found, learnt in workers.results(tasks):
@@ -153,7 +153,7 @@ class Explorer:
                 start = end
                 if self.grew():
                     tally.clear()
-                    profile, start = self.learn(), 0
+                    profile, start, void = self.learn(), 0, self.executions
 
 
 def once(program: Program, strategy: Strategy, sharing: Sharing, *, memory: str, naming: bool = False) -> tuple[Run, bytes]:
@@ -192,7 +192,7 @@ def explore(
     :param strategy: ``dpor``: every trace once; ``dfs``: every schedule; ``random``, ``pct``, ``pos``, ``surw``: samples
     :param memory: ``sc``: sequentially consistent; ``pso``: store buffers
     :param preemption_bound: for ``dfs``: at most so many switches away from a task that could have gone on
-    :param budget: executions
+    :param budget: executions; for samples without those from before something turned out to be shared
     :param seconds: of time; what comes out then depends on the machine
     :param seed: of the samples. The same seed, budget and program give the same result for any number of jobs
     :param jobs: processes

@@ -16,6 +16,8 @@ from kmm.scenario.search import Search
 
 MOST_EXECUTIONS: Final = 5_000
 """At least so many, of each side, are made to show a difference that was found with fewer."""
+REPORTS: Final = "violations"
+"""The observable in which beside actors a counterexample stays what it was: a harmless difference is often the smaller one."""
 KEEPS_STATE = (
     "The difference does not show when the scenario is run on its own: it takes the runs that came before it. "
     "Some state outlives a run in one of the variants."
@@ -30,9 +32,10 @@ def counterexample(contest: Contest, s: Scenario, search: Search, stall_s: float
     :param refines: the candidate can only do less than the baseline, and that is to be shown
     """
     asked = _Asked(contest, attrs.evolve(search, budget=max(search.budget or 0, MOST_EXECUTIONS)), stall_s, refines)
-    if not _differing_alone(asked, s):
+    alone = _differing_alone(asked, s)
+    if not alone:
         return Counterexample(scenario=s, differs=(), explanation=KEEPS_STATE)
-    small = _minimised(asked, s)
+    small = _minimised(asked, s, keep=REPORTS if s.actors and REPORTS in alone else "")
     differs = _differing_alone(asked, small)
     if not differs:
         return Counterexample(scenario=s, differs=_differing_alone(asked, s), explanation=KEEPS_STATE)
@@ -67,8 +70,11 @@ def _differing_alone(asked: _Asked, s: Scenario) -> tuple[str, ...]:
     return guarded(work, stall_s=asked.stall_s).value
 
 
-def _minimised(asked: _Asked, s: Scenario) -> Scenario:
-    """A candidate that gives no answer counts as not differing."""
+def _minimised(asked: _Asked, s: Scenario, keep: str) -> Scenario:
+    """A candidate that gives no answer counts as not differing.
+
+    :param keep: the observable that has to differ all along; empty: any
+    """
     from kmm.judge.minimise import minimise
 
     def work(_task: None, skip: Skip, beat: Beat) -> Scenario:
@@ -81,7 +87,8 @@ def _minimised(asked: _Asked, s: Scenario) -> Scenario:
                 return False
             beat(calls)
             try:
-                return asked.shown(asked.pair(smaller))
+                pair = asked.pair(smaller)
+                return asked.shown(pair) and (not keep or keep in pair.differs)
             except BaseException:
                 return False
 

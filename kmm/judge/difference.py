@@ -8,7 +8,7 @@ from typing import Final
 import attrs
 
 from kmm.judge.observe import Observation, Value
-from kmm.judge.words import flag_words, trace_line
+from kmm.judge.words import flag_words, swp_type_word, trace_line
 
 _ABSENT: Final = "absent"
 _PARTS: Final[dict[str, tuple[str, ...]]] = {
@@ -34,6 +34,8 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
     "swap": ("offset", "count", "cached", "contents"),
 }
 """Names of the parts of one element; the first one identifies it."""
+_PRESENT: Final = 3
+"""Parts of an entry that is present; one that stands for a page has more."""
 _COUNTERS: Final = ("vm_events", "mthp_stats", "node_stat")
 _SETS: Final = ("violations", "warnings")
 
@@ -149,6 +151,8 @@ def _item(where: str, value: Value) -> str:
     if where == "trace" and isinstance(value, tuple):
         return trace_line(str(value[0]), value[1:])
     if where.endswith("entries") and isinstance(value, tuple):
+        if len(value) > _PRESENT:
+            return f"{swp_type_word(int(str(value[1])))} of {value[0]}"
         label, index, bits = value
         return " ".join([f"{label}[{index}]", *(flag_words(bits) if isinstance(bits, int) else ())])
     if where.endswith("entries") and isinstance(value, int):

@@ -11,8 +11,9 @@ import attrs
 from kmm.explore import Schedule, replay
 from kmm.judge.columns import WIDTH, Event, columns
 from kmm.judge.explain import explain_runs, steps_of
+from kmm.judge.observe import Observation
 from kmm.judge.outcomes import Outcomes
-from kmm.judge.sets import Sets, judge_sets
+from kmm.judge.sets import Sets, judge_sets, reports_beyond
 from kmm.judge.variants import LoadedVariant
 from kmm.judge.witness import deviation_text, from_record, to_record
 from kmm.kernel.record import Step
@@ -32,15 +33,20 @@ _NOTING: Final = ("recorder_note",)
 
 
 def record_of(sets: Sets) -> Recorded:
-    """The schedule with the fewest preemptions that leads one side where the other never comes."""
+    """The schedule with the fewest preemptions that leads one side where the other never comes: to a report, if there is one."""
     mine, other = (sets.baseline, sets.candidate) if sets.side == "baseline" else (sets.candidate, sets.baseline)
-    only = {each for each in mine.all if each not in other.exploration.outcomes}
+    reports = reports_beyond(other)
+    for_report = reports(sets.witness, mine.observation(sets.witness))
+
+    def wanted(outcome: bytes, observation: Observation) -> bool:
+        return outcome not in other.exploration.outcomes and (not for_report or reports(outcome, observation))
+
     others = other.exploration.executions
     for bound in range(MOST_PREEMPTIONS + 1):
         search = attrs.evolve(mine.search, strategy="dfs", preemption_bound=bound, budget=MOST_EXECUTIONS, jobs=1)
-        found = Outcomes(sets.scenario, mine.program.variant, search, stop=only.__contains__)
+        found = Outcomes(sets.scenario, mine.program.variant, search, stop=wanted)
         for each in found.all:
-            if each in only:
+            if wanted(each, found.observation(each)):
                 return to_record(found.schedule(each), side=sets.side, others=others)
     return to_record(mine.schedule(sets.witness), side=sets.side, others=others)
 

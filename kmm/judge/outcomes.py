@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 from kmm.explore import Exploration, Progress, Schedule, explore, replay, schedule_of
 from kmm.judge.observe import Observation, observe
@@ -13,6 +13,9 @@ from kmm.scenario.concurrent import Concurrent
 from kmm.scenario.drive import Run
 from kmm.scenario.model import Scenario
 from kmm.scenario.search import Search
+
+Wanted: TypeAlias = Callable[[bytes, Observation], bool]
+"""Whether an outcome is looked for."""
 
 
 class Outcomes:
@@ -34,7 +37,7 @@ class Outcomes:
         search: Search,
         progress: Progress | None = None,
         *,
-        stop: Callable[[bytes], bool] | None = None,
+        stop: Wanted | None = None,
         keep: bool = False,
     ) -> None:
         self._seen: dict[bytes, Observation] = {}
@@ -49,7 +52,7 @@ class Outcomes:
             seconds=search.seconds,
             seed=search.seed,
             jobs=search.jobs,
-            stop=stop,
+            stop=None if stop is None else lambda outcome: stop(outcome, self._seen[outcome]),
             progress=progress,
             keep=keep,
         )

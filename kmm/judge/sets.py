@@ -10,7 +10,7 @@ import attrs
 from kmm.explore import Progress, replay
 from kmm.judge.differing import differing
 from kmm.judge.observe import Observation
-from kmm.judge.outcomes import Outcomes
+from kmm.judge.outcomes import Outcomes, Wanted
 from kmm.mm.variant import Variant
 from kmm.scenario.model import Scenario
 from kmm.scenario.search import Search
@@ -72,18 +72,29 @@ class Sets:
 def judge_sets(s: Scenario, baseline: Variant, candidate: Variant, search: Search, progress: Progress | None = None) -> Sets:
     """Search the schedules of both variants, and compare what they come to.
 
-    When the baseline's are exhausted, the first outcome of the candidate that is none of the baseline's ends the search.
+    When the baseline's are exhausted, the first outcome of the candidate with a report that no outcome of the baseline has ends the search.
     """
     a = Outcomes(s, baseline, search, progress)
-    known = a.exploration.outcomes if a.exploration.complete else None
-    b = Outcomes(s, candidate, search, progress, stop=None if known is None else lambda outcome: outcome not in known)
+    b = Outcomes(s, candidate, search, progress, stop=reports_beyond(a) if a.exploration.complete else None)
     only_candidate = _missing(b, a)
     if only_candidate:
-        return Sets(s, a, b, DIFFERENT if a.exploration.complete else UNDETERMINED, only_candidate[0], "candidate")
+        return Sets(s, a, b, DIFFERENT if a.exploration.complete else UNDETERMINED, _worst(only_candidate, b, a), "candidate")
     only_baseline = _missing(a, b)
     if only_baseline:
-        return Sets(s, a, b, REFINES if b.exploration.complete else UNDETERMINED, only_baseline[0], "baseline")
+        return Sets(s, a, b, REFINES if b.exploration.complete else UNDETERMINED, _worst(only_baseline, a, b), "baseline")
     return Sets(s, a, b, EQUAL)
+
+
+def reports_beyond(other: Outcomes) -> Wanted:
+    """Whether a sanitizer says something of an outcome that it says of none of the other side's."""
+    known = {each for outcome in other.all for each in other.observation(outcome).violations}
+    return lambda _outcome, observation: not known.issuperset(observation.violations)
+
+
+def _worst(only: list[bytes], mine: Outcomes, other: Outcomes) -> bytes:
+    """The first with a report of its own, else the first."""
+    wanted = reports_beyond(other)
+    return next((each for each in only if wanted(each, mine.observation(each))), only[0])
 
 
 def _missing(of: Outcomes, other: Outcomes) -> list[bytes]:

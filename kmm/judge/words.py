@@ -9,7 +9,24 @@ from typing import Final
 from kmm.mm.folio import Folio
 from kmm.mm.khugepaged.types import SCAN_STATUS, ScanResult
 from kmm.mm.mm_types import MmStruct
-from kmm.mm.pte import FLAG_BITS, pte_swp_exclusive, pte_swp_soft_dirty, pte_swp_uffd_wp_any, pte_t, pte_to_swp_offset
+from kmm.mm.pte import (
+    FLAG_BITS,
+    SWP_DEVICE_READ,
+    SWP_DEVICE_WRITE,
+    SWP_HWPOISON,
+    SWP_MIGRATION_READ,
+    SWP_MIGRATION_READ_EXCLUSIVE,
+    SWP_MIGRATION_WRITE,
+    non_swap_entry,
+    pte_marker_get,
+    pte_swp_exclusive,
+    pte_swp_soft_dirty,
+    pte_swp_type,
+    pte_swp_uffd_wp_any,
+    pte_t,
+    pte_to_swp_offset,
+    swp_entry_pfn,
+)
 
 _PRINT: Final = {
     "mm_khugepaged_scan_pmd": "mm={}, scan_pfn={}, referenced={}, none_or_zero={}, status={}, unmapped={}",
@@ -22,6 +39,14 @@ _PFN_FIELD: Final = {"mm_khugepaged_scan_pmd": 1, "mm_collapse_huge_page_isolate
 _NO_PFN: Final = hex((1 << 64) - 1)
 _OBJECT: Final = re.compile(r"<kmm\.[\w.]+\.(\w+) object at 0x[0-9a-f]+>")
 _ENTRY: Final = re.compile(r"\.entries\[\d+\](?: =|:) (0x[0-9a-f]+|\d+)$")
+_SWP_TYPES: Final = {
+    SWP_HWPOISON: "hwpoison entry",
+    SWP_MIGRATION_READ: "migration entry to read",
+    SWP_MIGRATION_READ_EXCLUSIVE: "migration entry to read, exclusive",
+    SWP_MIGRATION_WRITE: "migration entry to write",
+    SWP_DEVICE_READ: "device entry to read",
+    SWP_DEVICE_WRITE: "device entry to write",
+}
 _TLB: Final = re.compile(r"(\.tlb(?: =|:)) (\{.*\})$")
 
 
@@ -74,8 +99,15 @@ def entry_words(value: int) -> str:
         return "none"
     if value & 0x101:
         return " ".join([f"pfn {(value >> 12) & 0xFFFFFFFFFF:#x}", *flag_words(value)])
+    if non_swap_entry(pte):
+        return f"{swp_type_word(pte_swp_type(pte))}, pfn {swp_entry_pfn(pte):#x}" if not pte_marker_get(pte) else "a marker"
     bits = {"exclusive": pte_swp_exclusive(pte), "uffd_wp": pte_swp_uffd_wp_any(pte), "soft_dirty": pte_swp_soft_dirty(pte)}
     return " ".join([f"swap offset {pte_to_swp_offset(pte)}", *(name for name, held in bits.items() if held)])
+
+
+def swp_type_word(kind: int) -> str:
+    """What an entry of a type that is no swap device's stands for."""
+    return _SWP_TYPES.get(kind, f"entry of type {kind}")
 
 
 def flag_words(value: int) -> list[str]:

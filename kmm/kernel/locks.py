@@ -12,6 +12,7 @@ from kmm.kernel.task import Task
 RANKS: Final = {
     "khugepaged_mutex": 0,
     "ksm_thread_mutex": 0,
+    "mf_mutex": 0,
     "mmap_lock": 1,
     "vma_lock": 2,
     "anon_vma": 3,

@@ -7,6 +7,7 @@ from kmm.kernel.locks import might_sleep
 from kmm.mm.khugepaged.enter import khugepaged_exit
 from kmm.mm.mm_types import MmStruct
 from kmm.mm.mmap import mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock, vma_start_write
+from kmm.mm.mmu_gather import MmuGather, tlb_finish_mmu
 from kmm.mm.mmu_notifier import mmu_notifier_release
 from kmm.mm.munmap import forget_pages, free_pgtables
 from kmm.mm.sched_mm import mmdrop
@@ -33,8 +34,9 @@ def exit_mmap(mm: MmStruct) -> None:
     mmap_read_lock(mm)
     vmas = vmas_of(mm)
     start, end = (vmas[0].vm_start, vmas[-1].vm_end) if vmas else (0, 0)
+    tlb = MmuGather(mm)
     for vma in vmas:
-        zap_page_range(vma, vma.vm_start, vma.vm_end, drop_markers=True)
+        zap_page_range(tlb, vma, vma.vm_start, vma.vm_end, drop_markers=True)
     mmap_read_unlock(mm)
     mmap_write_lock(mm)
     for vma in vmas:
@@ -42,8 +44,9 @@ def exit_mmap(mm: MmStruct) -> None:
         unlink_anon_vmas(vma)
         vma_unlink(mm, vma)
     if vmas:
-        free_pgtables(mm, start, end)
+        free_pgtables(tlb, start, end)
         forget_pages(mm, start, end)
+    tlb_finish_mmu(tlb)
     for vma in vmas:
         vm_area_free(vma, "exit_mmap")
     mmap_write_unlock(mm)

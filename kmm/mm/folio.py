@@ -391,6 +391,20 @@ def __folio_mark_uptodate(folio: Folio) -> None:
     current.machine.write(folio, _flags, flags | PG_uptodate, PLAIN)
 
 
+def PageHWPoison(page: Page) -> bool:
+    """PG_hwpoison."""
+    return bool(current.machine.read(page, _page_flags, ONCE) & PG_hwpoison)
+
+
+def TestSetPageHWPoison(page: Page) -> bool:
+    """Set PG_hwpoison, also of a page that nobody has; the value is the old state."""
+    task = current.task
+    task.speculates = page
+    old = current.machine.rmw(page, _page_flags, PG_hwpoison.__or__, ONCE)
+    task.speculates = None
+    return bool(old & PG_hwpoison)
+
+
 def PageAnonExclusive(page: Page) -> bool:
     """PG_anon_exclusive."""
     return bool(current.machine.read(page, _page_flags, ONCE) & PG_anon_exclusive)

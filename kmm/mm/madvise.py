@@ -10,7 +10,7 @@ from kmm.kernel.ref import Ref
 from kmm.mm import system
 from kmm.mm.khugepaged.enter import khugepaged_enter_vma
 from kmm.mm.khugepaged.madvise_collapse import madvise_collapse
-from kmm.mm.madvise_reclaim import madvise_cold_range, madvise_free_range, madvise_pageout_range
+from kmm.mm.madvise_reclaim import madvise_cold_range, madvise_free_single_vma, madvise_pageout_range
 from kmm.mm.mm_types import (
     VM_DONTCOPY,
     VM_DONTDUMP,
@@ -26,11 +26,16 @@ from kmm.mm.mm_types import (
     VmAreaStruct,
 )
 from kmm.mm.mmap import find_vma, mmap_read_lock, mmap_read_unlock, mmap_write_lock, mmap_write_unlock
+from kmm.mm.mmu_gather import MmuGather, tlb_finish_mmu
+from kmm.mm.userfaultfd import userfaultfd_armed
 from kmm.mm.vma import vma_modify_flags
+from kmm.mm.vma_lock import lock_vma_under_rcu, vma_end_read
 from kmm.mm.zap import zap_page_range
 
 Visit: TypeAlias = Callable[[VmAreaStruct, int, int, Ref[bool]], str]
 """vma, start, end (bytes), lock_dropped; gives the errno."""
+Unmap: TypeAlias = Callable[[MmuGather, VmAreaStruct, int, int], str]
+"""What takes what it removes; vma, start, end (bytes); gives the errno."""
 
 
 def do_madvise(mm: MmStruct, start: int, length: int, behavior: str) -> str:
@@ -42,6 +47,8 @@ def do_madvise(mm: MmStruct, start: int, length: int, behavior: str) -> str:
     :returns: name of the errno; ``ENOMEM`` also where only some of the range is not mapped, and then the rest is done
     :source: mm/madvise.c, v6.18
     """
+    if behavior in _UNMAPS:
+        return _unmap(mm, start, start + length, _UNMAPS[behavior])
     visit = _VISITS.get(behavior)
     if visit is not None:
         mmap_read_lock(mm)
@@ -54,6 +61,36 @@ def do_madvise(mm: MmStruct, start: int, length: int, behavior: str) -> str:
     error = madvise_walk_vmas(mm, start, start + length, lambda vma, first, end, _: _new_flags(vma, first, end, behavior))
     mmap_write_unlock(mm)
     return error
+
+
+def _unmap(mm: MmStruct, start: int, end: int, visit: Unmap) -> str:
+    """Advice that the lock of one VMA is enough for. What is gathered is given up after that lock is, but before the mmap lock is."""
+    tlb = MmuGather(mm)
+    vma = try_vma_read_lock(mm, start, end)
+    if vma is not None:
+        error = visit(tlb, vma, start, end)
+        vma_end_read(vma)
+        tlb_finish_mmu(tlb)
+        return error
+    mmap_read_lock(mm)
+    error = madvise_walk_vmas(mm, start, end, lambda vma, first, upto, _: visit(tlb, vma, first, upto))
+    tlb_finish_mmu(tlb)
+    mmap_read_unlock(mm)
+    return error
+
+
+def try_vma_read_lock(mm: MmStruct, start: int, end: int) -> VmAreaStruct | None:
+    """Lock the VMA that has all of [start, end) bytes; ``None``: there is none, it cannot be had, or userfaultfd has to be told.
+
+    :source: mm/madvise.c, v6.18
+    """
+    vma = lock_vma_under_rcu(mm, start)
+    if vma is None:
+        return None
+    if end <= vma.vm_end and not userfaultfd_armed(vma):
+        return vma
+    vma_end_read(vma)
+    return None
 
 
 def madvise_walk_vmas(mm: MmStruct, start: int, end: int, visit: Visit) -> str:
@@ -82,17 +119,11 @@ def _collapse(vma: VmAreaStruct, start: int, end: int, lock_dropped: Ref[bool]) 
     return link(vma, start, end, lock_dropped)
 
 
-def _dontneed(vma: VmAreaStruct, start: int, end: int, _: Ref[bool]) -> str:
+def _dontneed(tlb: MmuGather, vma: VmAreaStruct, start: int, end: int) -> str:
     if vma.vm_flags & (VM_PFNMAP | VM_LOCKED | VM_HUGETLB):
         return "EINVAL"
-    zap_page_range(vma, start, end, reclaim_tables=current.machine.pt_reclaim)
+    zap_page_range(tlb, vma, start, end, reclaim_tables=current.machine.pt_reclaim)
     return ""
-
-
-def _free(vma: VmAreaStruct, start: int, end: int, _: Ref[bool]) -> str:
-    if vma.vm_flags & (VM_PFNMAP | VM_LOCKED | VM_HUGETLB):
-        return "EINVAL"
-    return madvise_free_range(vma, start, end)
 
 
 def _cold(vma: VmAreaStruct, start: int, end: int, _: Ref[bool]) -> str:
@@ -103,7 +134,8 @@ def _pageout(vma: VmAreaStruct, start: int, end: int, _: Ref[bool]) -> str:
     return madvise_pageout_range(vma, start, end)
 
 
-_VISITS: Final[dict[str, Visit]] = {"cold": _cold, "collapse": _collapse, "dontneed": _dontneed, "free": _free, "pageout": _pageout}
+_VISITS: Final[dict[str, Visit]] = {"cold": _cold, "collapse": _collapse, "pageout": _pageout}
+_UNMAPS: Final[dict[str, Unmap]] = {"dontneed": _dontneed, "free": madvise_free_single_vma}
 _FLAGS: Final = ("dodump", "dofork", "dontdump", "dontfork", "hugepage", "nohugepage")
 
 

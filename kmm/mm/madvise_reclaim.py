@@ -1,4 +1,6 @@
-"""MADV_COLD, MADV_PAGEOUT and MADV_FREE of a part of one VMA (mm/madvise.c, mm/huge_memory.c). The mmap lock is held for reading.
+"""MADV_COLD, MADV_PAGEOUT and MADV_FREE of a part of one VMA (mm/madvise.c, mm/huge_memory.c).
+
+The mmap lock is held for reading; for MADV_FREE that of the VMA is enough.
 
 Each gives the errno's name, empty when the advice was taken.
 """
@@ -29,6 +31,7 @@ from kmm.mm.folio import (
 from kmm.mm.geometry import HPAGE_PMD_NR, HPAGE_PMD_SIZE
 from kmm.mm.madvise_walk import MadviseWalk, madvise_pmds, madvise_ptes
 from kmm.mm.mm_types import MM_SWAPENTS, VM_HUGETLB, VM_LOCKED, VM_PFNMAP, VmAreaStruct
+from kmm.mm.mmu_gather import MmuGather
 from kmm.mm.mmu_notifier import MmuNotifierRange, mmu_notifier_invalidate_range_end, mmu_notifier_invalidate_range_start
 from kmm.mm.page_alloc import folio_put
 from kmm.mm.pgtable import PtePtr, flush_tlb_range, pmd_lock, pmdp_get, ptep_get, ptep_get_and_clear
@@ -158,9 +161,10 @@ def _deactivate(folio: Folio, isolated: list[Folio], pageout: bool) -> None:
         isolated.append(folio)
 
 
-def madvise_free_range(vma: VmAreaStruct, start: int, end: int) -> str:
+def madvise_free_single_vma(tlb: MmuGather, vma: VmAreaStruct, start: int, end: int) -> str:
     """MADV_FREE: allow the kernel to forget [start, end) bytes until they are written again; what is swapped out goes at once. May sleep.
 
+    :param tlb: takes what has to be flushed
     :returns: ``EINVAL`` for a locked VMA, or one without pages of its own
     :source: mm/madvise.c, v6.18
     """
@@ -169,14 +173,12 @@ def madvise_free_range(vma: VmAreaStruct, start: int, end: int) -> str:
     window = MmuNotifierRange(vma.vm_mm, start, end)
     lru_add_drain()
     mmu_notifier_invalidate_range_start(window)
-    walks = []
     for walk in madvise_pmds(vma, start, end):
         if not pmd_trans_huge(pmdp_get(walk.pmd)) or not _free_huge(walk):
             _free_ptes(walk)
-        walks.append(walk)
+        if walk.flush:
+            tlb.ranges.append((walk.start, walk.end))
     mmu_notifier_invalidate_range_end(window)
-    for walk in walks:
-        _finish(walk)
     return ""
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from kmm.kernel import current
 from kmm.kernel.access import PLAIN
 from kmm.mm import system, vm_fault
-from kmm.mm.folio import Folio, Page
+from kmm.mm.folio import Folio, Page, PageHWPoison
 from kmm.mm.mm_types import VM_WRITE, VmAreaStruct
 from kmm.mm.pgtable import PtePtr, pmd_offset, ptep_get
 from kmm.mm.pte import ZERO_PFN, pfn_pte, pgprot_t, pte_mkwrite, pte_pfn, pte_special, pte_t
@@ -67,8 +67,9 @@ def clear_user_highpage(page: Page, vaddr: int) -> None:
 
 def copy_mc_user_highpage(to: Page, source: Page, vaddr: int, vma: VmAreaStruct) -> int:
     """Copy a page; non-zero when the source turns out to be poisoned, which is then queued for memory_failure."""
-    if page_number(vaddr) in system.this.injected.poison:
-        system.this.poison_queued.append(source.name)
+    this = system.this
+    if page_number(vaddr) in this.injected.poison or (this.hwpoison and PageHWPoison(source)):
+        this.poison_queued.append(source.name)
         return 1
     contents = current.machine.read(source, _contents, PLAIN)
     current.machine.write(to, _contents, contents, PLAIN)

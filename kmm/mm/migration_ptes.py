@@ -7,10 +7,12 @@ from typing import Final
 from kmm.kernel import current
 from kmm.kernel.access import ONCE, PLAIN
 from kmm.kernel.bug import VM_WARN_ON_ONCE
+from kmm.mm import system
 from kmm.mm.folio import (
     Folio,
     Page,
     PageAnonExclusive,
+    PageHWPoison,
     PG_dirty,
     folio_get,
     folio_mapped,
@@ -168,7 +170,8 @@ def _remove_migration_pte(src: Folio, dst: Folio, vma: VmAreaStruct, address: in
     mm = vma.vm_mm
     old = ptep_get(ptep)
     page = dst.pages[swp_entry_pfn(old) - src.pfn]
-    if use_shared_zeropage and _try_to_map_unused_to_zeropage(dst, page, vma, address, ptep, old):
+    poisoned = system.this.hwpoison and PageHWPoison(page)
+    if use_shared_zeropage and not poisoned and _try_to_map_unused_to_zeropage(dst, page, vma, address, ptep, old):
         return
     folio_get(dst)
     kind = pte_swp_type(old)

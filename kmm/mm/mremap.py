@@ -8,6 +8,7 @@ from kmm.mm import system
 from kmm.mm.interval_tree import anon_vma_interval_tree_insert
 from kmm.mm.mm_types import VM_UFFD_MISSING, VM_UFFD_WP, MmStruct, VmAreaStruct
 from kmm.mm.mmap import mmap_write_lock, mmap_write_unlock, vma_start_write
+from kmm.mm.mmu_gather import MmuGather, tlb_finish_mmu
 from kmm.mm.move_tables import PagetableMove, move_page_tables
 from kmm.mm.munmap import do_vmi_munmap, free_pgtables
 from kmm.mm.rmap import linear_page_index, page_number
@@ -53,7 +54,9 @@ def remap_move(mm: MmStruct, start: int, end: int, new: int) -> str:
 def mremap_to(mm: MmStruct, old: int, length: int, new: int) -> None:
     """Make room, then move one VMA, or a part of one."""
     do_vmi_munmap(mm, new, new + length)
-    free_pgtables(mm, new, new + length)
+    tlb = MmuGather(mm)
+    free_pgtables(tlb, new, new + length)
+    tlb_finish_mmu(tlb)
     vma = vma_at(mm, old)
     assert vma is not None
     vma_start_write(vma)

@@ -343,10 +343,18 @@ def pte_unmap_unlock(pte: PtePtr, ptl: SpinLock) -> None:
 
 def flush_tlb_range(vma: VmAreaStruct, start: int, end: int) -> None:
     """Drop every CPU's translations of [start, end) bytes."""
+    flush_tlb_mm_range(vma.vm_mm, start, end)
+
+
+def flush_tlb_mm_range(mm: MmStruct, start: int, end: int) -> None:
+    """:func:`flush_tlb_range` without a VMA.
+
+    :source: arch/x86/mm/tlb.c, v6.18
+    """
     machine = current.machine
     machine.tlb_flushes.append((start, end))
     system.recorder_note(f"flush_tlb_range {(end - start) // machine.page_size} pages")
-    flush_everywhere(vma.vm_mm.ident, start, end)
+    flush_everywhere(mm.ident, start, end)
 
 
 def pmdp_huge_get_and_clear(mm: MmStruct, address: int, pmdp: PmdSlot) -> pmd_t:

@@ -191,7 +191,7 @@ def _tail(folio: Folio, page: Page, i: int, flags: int) -> Folio:
     machine.write(own, Page.contents, machine.read(page, Page.contents, PLAIN), PLAIN)
     machine.write(own, Page.flags, machine.read(page, Page.flags, PLAIN) & ~PG_anon_exclusive, PLAIN)
     tail.lock_owner = folio.lock_owner
-    machine.write(tail, Folio.refcount, 0, PLAIN)
+    machine.write(tail, Folio.refcount, 0, ONCE)
     machine.write(tail, Folio.flags, flags & _COPIED, PLAIN)
     machine.write(tail, Folio.mapping, folio.mapping, PLAIN)
     machine.write(tail, Folio.index, folio.index + i, PLAIN)

@@ -10,6 +10,7 @@ from kmm.mm import system
 from kmm.mm.folio import (
     Folio,
     Page,
+    PageHWPoison,
     folio_lock,
     folio_mark_uptodate,
     folio_nr_pages,
@@ -111,6 +112,9 @@ def __do_swap_page(vmf: VmFault, pte: PtePtr) -> str:
             _wait_for_entry(vmf)
             return VM_FAULT_DONE
         _swap_read_folio(folio, offset & -folio_nr_pages(folio))
+    elif this.hwpoison and PageHWPoison(folio.pages[_position(folio, offset, fresh=False)]):
+        folio_put(folio)
+        return VM_FAULT_HWPOISON
     if not _folio_lock_or_retry(vmf, folio):
         release_fault_lock(vmf)
         if not cached:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -234,8 +234,9 @@ class System:
     * The harness's own: ``shadow``; ``lazyfree``, (address space, page) to the token that the process allowed the kernel to forget by
       MADV_FREE; ``leaving``, (address space, page, frame) that a zap has taken out of the tables, until no CPU translates to it any
       more: what it holds may still be read, and what is written to it is lost; ``notifier_windows``, the invalidate windows as (start,
-      end) bytes; the counts of allocations and charges, for ``injected`` failures, which concern ``driver_cpu`` alone where several
-      tasks run.
+      end) bytes; ``poisoned``, the folios to which memory failure keeps a reference; the counts of allocations and charges, for
+      ``injected`` failures, which concern ``driver_cpu`` alone where several tasks run.
+    * Said before the run: ``hwpoison``: memory may fail in it, so that who gets at contents has to look at their page's mark.
     * khugepaged's alone: ``clock_ms``, the model's time, which only its sleeping moves.
     """
 
@@ -248,6 +249,7 @@ class System:
         "deferred_split",
         "driver_cpu",
         "folios",
+        "hwpoison",
         "injected",
         "khugepaged_mm_lock",
         "khugepaged_mutex",
@@ -258,6 +260,7 @@ class System:
         "leaving",
         "machine",
         "mem_map",
+        "mf_mutex",
         "migrations",
         "mms",
         "mthp_stats",
@@ -266,6 +269,7 @@ class System:
         "per_cpu",
         "pids",
         "poison_queued",
+        "poisoned",
         "shadow",
         "slot_allocations",
         "swap",
@@ -282,6 +286,7 @@ class System:
         self.sysctl = sysctl
         self.variant = variant
         self.injected = injected
+        self.hwpoison = False
         self.base = base
         self.allocations = 0
         self.charges = 0
@@ -292,6 +297,7 @@ class System:
         self.khugepaged_mm_lock = SpinLock("khugepaged_mm_lock")
         self.khugepaged_mutex = RwSem("khugepaged_mutex")
         self.ksm = Ksm()
+        self.mf_mutex = RwSem("mf_mutex")
         self.mem_map: dict[int, Page] = {}
         self.tables: dict[int, PtePage] = {}
         self.folios: list[Folio] = []
@@ -312,6 +318,7 @@ class System:
         self.node_stat: dict[str, int] = {}
         self.notifier_windows: list[tuple[int, int]] = []
         self.poison_queued: list[str] = []
+        self.poisoned: list[Folio] = []
         self.shadow: dict[tuple[int, int], int] = {}
 
     @contextmanager
@@ -338,6 +345,10 @@ def injects() -> bool:
 def numbers() -> PerCpu:
     """Whose numbers an allocation takes: those of its CPU. Where one operation follows the other all take those of the first one."""
     return this.per_cpu[0 if current.machine.scheduler is None else current.cpu.number]
+
+
+SIGBUS: Final = -2
+"""In the shadow memory: the process gets a signal instead of contents."""
 
 
 def page_at(pfn: int) -> Page:

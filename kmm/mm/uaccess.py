@@ -15,7 +15,7 @@ from kmm.kernel.access import ONCE
 from kmm.kernel.stop import Hang
 from kmm.mm import system
 from kmm.mm.fault import do_user_addr_fault
-from kmm.mm.folio import Page
+from kmm.mm.folio import Page, PageHWPoison
 from kmm.mm.geometry import PAGE_SIZE
 from kmm.mm.mm_types import MmStruct
 from kmm.mm.pgtable import PmdSlot, PtePage, pmd_offset, pmd_pgtable, pmdp_get_lockless, pte_index
@@ -58,13 +58,22 @@ def _access(mm: MmStruct, address: int, use: Callable[[pte_t], None], *, write: 
     for _ in range(_ATTEMPTS):
         with instruction():
             entry = _translate(mm, address, write=write)
-            if entry is not None:
+            if entry is not None and not _is_poisoned(entry):
                 use(entry)
                 return ""
+        if entry is not None:
+            return "SIGBUS"
         why = do_user_addr_fault(mm, address, write=write)
         if why:
             return why
     raise Hang(f"HANG: the fault at page {page_number(address)} of {mm.name} comes again and again")
+
+
+def _is_poisoned(entry: pte_t) -> bool:
+    """The memory has failed: the access is a machine check. What it tells memory_failure, memory_failure knows already."""
+    this = system.this
+    page = this.mem_map.get(pte_pfn(entry)) if this.hwpoison else None
+    return page is not None and PageHWPoison(page)
 
 
 def _translate(mm: MmStruct, address: int, *, write: bool) -> pte_t | None:

@@ -12,6 +12,7 @@ from kmm.kernel.locks import spin_lock, spin_unlock
 from kmm.mm import system
 from kmm.mm.folio import (
     Folio,
+    PageHWPoison,
     PG_dirty,
     PG_lru,
     PG_referenced,
@@ -40,6 +41,7 @@ from kmm.mm.memcontrol import count_memcg_folio_events
 from kmm.mm.mlock import folio_evictable
 from kmm.mm.mm_types import VM_LOCKED
 from kmm.mm.page_alloc import folio_put
+from kmm.mm.poisoned import unmap_poisoned_folio
 from kmm.mm.referenced import Referenced, folio_referenced
 from kmm.mm.rmap_large import folio_maybe_dma_pinned
 from kmm.mm.split import split_folio_to_list
@@ -152,6 +154,15 @@ def shrink_folio_list(folios: list[Folio], *, ignore_references: bool) -> Shrunk
         folio = folios.pop()
         if not folio_trylock(folio):
             out.kept.append((folio, "locked"))
+            continue
+        if system.this.hwpoison and any(PageHWPoison(page) for page in folio.pages):
+            if folio_test_large(folio):
+                folio_unlock(folio)
+                out.kept.append((folio, "poisoned"))
+                continue
+            unmap_poisoned_folio(folio)
+            folio_unlock(folio)
+            folio_put(folio)
             continue
         why = _reclaim(folio, folios, ignore_references)
         if not why:

@@ -56,9 +56,11 @@ BOUNDARY: Final = (
     Gap(
         key="vma-lock-readers",
         area="concurrency",
-        kernel="faults and some advice run under a per-VMA lock without the mmap lock",
-        model="vma_start_write sets the sequence number; nobody reads it, and every fault takes the mmap lock",
-        where="kmm.mm.fault",
+        kernel="besides faults, MADV_DONTNEED and MADV_FREE, userfaultfd's ioctls, guard regions and /proc/PID/maps lock only a VMA; "
+        "the memory of a freed VMA may be another's at once, and the sequence number may overflow",
+        model="userfaultfd takes the mmap lock, and the others are not there; no VMA takes the place of a freed one, and numbers do not "
+        "overflow. A fault that begins anew under the mmap lock never counts as tried",
+        where="kmm.mm.vma_lock",
     ),
     Gap(
         key="grace-period",
@@ -187,9 +189,10 @@ BOUNDARY: Final = (
     Gap(
         key="ksm",
         area="pages",
-        kernel="ksmd merges and unmerges pages, through stable and unstable trees",
-        model="merged pages and KSM-placed zero pages as they are; nobody merges, and the reverse map finds them by looking at every page",
-        where="kmm.mm.rmap_walk",
+        kernel="ksmd scans by checksum, with stable and unstable trees for each node, and lists of who maps a page",
+        model="each look is the second one; pages of two processes merge only with a page that is merged already; the reverse map asks "
+        "every VMA; there is no limit on sharing, and no madvise that ends it",
+        where="kmm.mm.ksm_scan",
     ),
     Gap(
         key="lazyfree",
@@ -222,10 +225,10 @@ BOUNDARY: Final = (
     Gap(
         key="memory-failure",
         area="pages",
-        kernel="memory_failure unmaps a poisoned page",
-        model="pages that it unmapped are there; a source that turns out to be poisoned is queued, nothing takes it "
-        "from there, and nobody is signalled",
-        where="kmm.mm.memory",
+        kernel="errors are found by accesses and by scrubbing, pages are taken offline softly, and poison can be taken back",
+        model="only errors that nobody met by an access; the poison is there from the mark on, and devices do not meet it. What a collapse "
+        "queues is not worked off",
+        where="kmm.mm.memory_failure",
     ),
     Gap(
         key="idle",
@@ -294,10 +297,11 @@ BOUNDARY: Final = (
     Gap(
         key="migration",
         area="reclaim",
-        kernel="compaction and NUMA balancing migrate pages behind the owner's back",
-        model="nobody migrates; what a migration leaves is given by the scenario, and one that a fault waits for gives up and maps "
-        "the old page again (or, injected, begins anew)",
-        where="kmm.mm.migrate",
+        kernel="compaction and NUMA balancing migrate pages in batches, with retries, and of devices and KSM as well",
+        model="one folio at a time, as light compaction does: locks are only tried, and nothing is tried again. A migration that the "
+        "scenario begins with gives up for whoever waits (or, injected, begins anew). An anon_vma is never freed, so that nobody needs "
+        "a reference to it",
+        where="kmm.mm.migrate_folio",
     ),
     Gap(
         key="architecture",

@@ -105,6 +105,7 @@ def build(s: Scenario, variant: Variant) -> World:
         task = Task("madvise", machine.cpus[OWNER_CPU], OWNER)
     somebody = Task("somebody", machine.cpus[OWNER_CPU], 0, may_block=False)
     this.driver_cpu = task.cpu.number
+    this.hwpoison = any(each.op == "memory_failure" for each in (*s.steps, *s.actors))
     with this.running(task):
         mm = _Builder(s, this, somebody, task.cpu.number).address_spaces()
     return World(this, mm, mm._vmas[0], task, somebody)

@@ -18,6 +18,7 @@ from kmm.mm.khugepaged.daemon import khugepaged_pass
 from kmm.mm.ksm_scan import ksm_do_scan
 from kmm.mm.madvise import do_madvise
 from kmm.mm.memcontrol import memory_write
+from kmm.mm.memory_failure import Failed, memory_failure
 from kmm.mm.migrate_folio import migrate_folio
 from kmm.mm.mlock_vma import do_mlock, do_munlock
 from kmm.mm.mm_types import VM_EXEC, VM_MERGEABLE, VM_READ, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE, MmStruct
@@ -47,7 +48,7 @@ class Actor:
     """A step and who does it.
 
     :param number: of the step, from 1
-    :param picked: for what looks folios up: those behind its pages when it began, if others run beside it
+    :param picked: for what looks folios up: those behind its pages when it began, if others run beside it; ``picked_frames``: their frames
     """
 
     this: System
@@ -55,6 +56,7 @@ class Actor:
     step: Step
     number: int
     picked: tuple[Folio, ...] | None = None
+    picked_frames: tuple[int, ...] | None = None
 
     @property
     def size(self) -> int:
@@ -93,12 +95,23 @@ class Actor:
 
     def folio(self, index: int) -> Folio | None:
         """The folio that a page has in memory. Nobody in the model looks."""
+        pfn = self.frame(index)
+        return None if pfn is None else self.this.mem_map[pfn].folio
+
+    def frame(self, index: int) -> int | None:
+        """The frame that a page has in memory, if that belongs to a folio. Nobody in the model looks."""
         first = table_of(self.this, self.mm, index // self.this.machine.ptes)
         if isinstance(first, Page):
-            return first.folio
+            return first.pfn + index % self.this.machine.ptes
         pte = self.entry(index)
-        page = self.this.mem_map.get((pte >> 12) & 0xFFFFFFFFFF) if pte & 0x101 else None
-        return None if page is None else page.folio
+        pfn = (pte >> 12) & 0xFFFFFFFFFF
+        return pfn if pte & 0x101 and pfn in self.this.mem_map else None
+
+    def frames(self) -> tuple[int, ...]:
+        """The frames that the pages have in memory, or those that were picked."""
+        if self.picked_frames is not None:
+            return self.picked_frames
+        return tuple(dict.fromkeys(pfn for pfn in map(self.frame, self.indexes) if pfn is not None))
 
     def now(self) -> tuple[Folio, ...]:
         """The folios that the pages have in memory, each once, or those that were picked."""
@@ -109,7 +122,8 @@ class Actor:
     def pick(self) -> Actor:
         """Look the folios up before anybody runs: who wants them finds them on the LRU, whatever others do with the tables."""
         large_only = self.step.op == "split"
-        return attrs.evolve(self, picked=tuple([folio for folio in self.now() if folio.order or not large_only]))
+        folios = tuple([folio for folio in self.now() if folio.order or not large_only])
+        return attrs.evolve(self, picked=folios, picked_frames=self.frames())
 
     def folios(self, what: str) -> Iterator[Folio]:
         """The folios behind the pages, each once, looked up when it is its turn, unless they were picked before.
@@ -314,6 +328,20 @@ def _ksm(a: Actor) -> str:
     return ""
 
 
+def _memory_failure(a: Actor) -> str:
+    if not a.frames():
+        raise ScenarioError("there is nothing that could fail: no page is in memory", "name pages that are mapped then")
+    said = [_failed(memory_failure(pfn, early_kill=a.step.value == "early_kill")) for pfn in a.frames()]
+    return "; ".join(dict.fromkeys(said))
+
+
+def _failed(failed: Failed) -> str:
+    who = ", ".join(map(str, failed.signalled))
+    if who:
+        return f"{failed.result}, SIGBUS to process {who}"
+    return f"{failed.result}, SIGBUS at the next access" if failed.waits else failed.result
+
+
 def _shrink(a: Actor) -> str:
     deferred_split_scan()
     return ""
@@ -361,6 +389,7 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "migrate": _migrate,
     "split": _split,
     "ksm": _ksm,
+    "memory_failure": _memory_failure,
     "shrink": _shrink,
     "drain": _drain,
     "sysfs": _sysfs,

@@ -49,13 +49,12 @@ from kmm.mm.pte import (
     pte_t,
     swp_entry_to_pte,
 )
-from kmm.mm.system import SwapSlot, System
+from kmm.mm.system import SIGBUS, SwapSlot, System
 from kmm.scenario.page import Kind, Lru, PageState
 
 OWNER: Final = 1
 DRIVER_CPU: Final = 0
 OWNER_CPU: Final = 1
-SIGBUS: Final = -2
 SIGSEGV: Final = -3
 """Tokens of the shadow memory: what a user gets instead of contents."""
 

@@ -28,10 +28,10 @@ from kmm.mm.pte import (
     pte_to_swp_offset,
     swp_entry_pfn,
 )
-from kmm.mm.system import SwapSlot, System
+from kmm.mm.system import SIGBUS, SwapSlot, System
 from kmm.scenario.build import World
 from kmm.scenario.mm_slots import check_mm_slots
-from kmm.scenario.place import SIGBUS, SIGSEGV
+from kmm.scenario.place import SIGSEGV
 from kmm.scenario.secondary import frame_name, secondary
 
 
@@ -105,12 +105,14 @@ def _map_range(table: PtePage | Page | None, pmd: pmd_t, count: dict[int, int]) 
 
 
 def refcount(this: System, world: World) -> None:
-    """REFCOUNT: references are mappings, swap cache, LRU and mlock batches, migrations and known pins; nobody keeps a folio lock."""
+    """REFCOUNT: references are mappings, swap cache, LRU and mlock batches, migrations, memory failure, pins; nobody keeps a folio lock."""
     migrating = this.migrations._under_way
     batched: dict[int, int] = dict.fromkeys(migrating, 1)
     for cpu in this.per_cpu:
         for folio in (*cpu._lru_add, *cpu._lru_lazyfree, *(folio for folio, _ in cpu._mlock_fbatch)):
             batched[folio.pfn] = batched.get(folio.pfn, 0) + 1
+    for folio in this.poisoned:
+        batched[folio.pfn] = batched.get(folio.pfn, 0) + 1
     for folio in this.folios:
         if folio.freed_by:
             continue

@@ -14,13 +14,10 @@ from kmm.scenario.search import EXHAUSTIVE, SAMPLED
 from kmm.scenario.spec import parse_actor
 
 GEOMETRY: Final = Geometry(ptes=8)
-QUICK: Final = (
-    "load:0",
+SMALL_ORDER: Final = (
     "store:0",
     "gup:0:write",
     "gup_fast:0",
-    "madvise:0-7:dontneed",
-    "madvise:0-3:free",
     "munmap:0-3",
     "mprotect:0-7:read",
     "mremap:0-1>4",
@@ -29,11 +26,26 @@ QUICK: Final = (
     "sysfs:khugepaged/max_ptes_none=0",
     "sysfs:hugepages-16kB/enabled=never",
 )
-"""One of each kind that has few schedules, where it meets the collapse."""
-ACTORS: Final = (*QUICK, "load:3", "mlock:0-7", "madvise:0-7:collapse", "exit", "swapout:0", "age:0", "drain")
+"""One of each kind that has few schedules, where it meets the collapse, beside several attempts at a small order as well."""
+QUICK: Final = (*SMALL_ORDER, "load:0", "madvise:0-7:dontneed", "madvise:0-3:free", "uffd_register:0-7:missing")
+"""One of each kind that has few schedules beside one attempt."""
+ACTORS: Final = (
+    *QUICK,
+    "load:3",
+    "mlock:0-7",
+    "madvise:0-7:collapse",
+    "exit",
+    "swapout:0",
+    "age:0",
+    "drain",
+    "migrate:0",
+    "uffd_wp:0:protect",
+)
 """One of each kind."""
 MAPS: Final = ("aaa.aaaa", "waaaaaaa")
 """A hole that may be filled; a page to swap in."""
+MANY: Final = attrs.evolve(SAMPLED, budget=400)
+"""Of an actor that has too many schedules to run them all."""
 _BOTH: Final = (DriverKind.KHUGEPAGED, DriverKind.MADVISE)
 
 
@@ -49,8 +61,16 @@ def beside(actors: tuple[str, ...], pages: str, orders: tuple[int, ...], kind: D
 
 
 def _one(actors: tuple[str, ...], maps: tuple[str, ...], kinds: tuple[DriverKind, ...]) -> Iterator[Scenario]:
-    for kind, pages, orders, actor in product(kinds, maps, ((3,), (2,)), actors):
-        yield beside((actor,), pages, orders, kind)
+    """One attempt beside each actor, and several at a small order beside those that have few schedules then."""
+    for kind, pages, actor in product(kinds, maps, actors):
+        yield beside((actor,), pages, (3,), kind)
+        if actor in SMALL_ORDER:
+            yield beside((actor,), pages, (2,), kind)
+
+
+def _many() -> Iterator[Scenario]:
+    for pages, actor in product(MAPS, ACTORS):
+        yield beside((actor,), pages, (2, 3), DriverKind.KHUGEPAGED)
 
 
 def _two() -> Iterator[Scenario]:
@@ -60,33 +80,42 @@ def _two() -> Iterator[Scenario]:
 
 def concurrent_families(scope: str) -> tuple[Family, ...]:
     """Of a scope, ``quick`` or ``full``."""
+    beside_each = f"with order 3 beside each of {', '.join(QUICK)}; and with order 2 beside the first {len(SMALL_ORDER)}"
     quick = Family(
         "one actor",
         "exhaustive",
-        f"every schedule of khugepaged in the map {MAPS[0]} with order 3 or 2 beside each of {', '.join(QUICK)}",
+        f"every schedule of khugepaged in the map {MAPS[0]} {beside_each}",
         lambda: _one(QUICK, MAPS[:1], _BOTH[:1]),
         steps=True,
     )
     if scope == "quick":
         return (quick,)
-    actors = f"each of {', '.join(ACTORS)}"
     return (
         quick,
         Family(
             "one actor, both drivers",
             "exhaustive",
-            f"every schedule of khugepaged and of MADV_COLLAPSE in the maps {' '.join(MAPS)} with order 3 or 2 beside {actors}",
-            lambda: _one(ACTORS, MAPS, _BOTH),
+            f"every schedule of khugepaged and of MADV_COLLAPSE in the map {MAPS[0]} {beside_each}",
+            lambda: _one(QUICK, MAPS[:1], _BOTH),
             steps=True,
         ),
         Family(
             "one actor, store buffers",
             "exhaustive",
-            f"every schedule of khugepaged in the map {MAPS[0]} with order 3 or 2, where stores reorder unless a barrier keeps them, "
-            f"beside each of {', '.join(QUICK)}",
-            lambda: _one(QUICK, MAPS[:1], _BOTH[:1]),
+            f"every schedule of khugepaged in the map {MAPS[0]} with order 3 or 2 beside each of {', '.join(SMALL_ORDER)}, "
+            "where stores reorder unless a barrier keeps them",
+            lambda: _one(SMALL_ORDER, MAPS[:1], _BOTH[:1]),
             steps=True,
             search=attrs.evolve(EXHAUSTIVE, memory="pso"),
+        ),
+        Family(
+            "one actor, many schedules",
+            "sampled",
+            f"{MANY.budget} schedules, drawn with seed 0, of khugepaged in the maps {' '.join(MAPS)} with orders 2 and 3 beside each of "
+            f"{', '.join(ACTORS)}",
+            _many,
+            steps=True,
+            search=MANY,
         ),
         Family(
             "two actors",

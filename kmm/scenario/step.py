@@ -64,6 +64,10 @@ STEP_OPS: Final[dict[str, tuple[Takes, str]]] = {
     "migrate": (Takes.RANGE, "compaction moves what each page holds to another page of the node"),
     "split": (Takes.RANGE, "the large folios that map the pages are split"),
     "ksm": (Takes.RANGE | Takes.VALUE, "ksmd merges equal pages; with `use_zero_pages`, pages of zeros with the zero page"),
+    "memory_failure": (
+        Takes.RANGE | Takes.VALUE,
+        "the memory of each page fails, and is taken from whoever uses it; with `early_kill`, who maps it gets its SIGBUS at once",
+    ),
     "shrink": (Takes.NOTHING, "the shrinker splits what waits on the deferred-split queue"),
     "drain": (Takes.NOTHING, "every CPU's LRU batches are drained"),
     "sysfs": (Takes.NAME | Takes.VALUE, "the administrator writes a file under `transparent_hugepage/`"),
@@ -71,7 +75,7 @@ STEP_OPS: Final[dict[str, tuple[Takes, str]]] = {
 }
 """Each operation: what it says, and what it does."""
 
-BY_RECLAIM: Final = ("age", "migrate", "split", "swapout")
+BY_RECLAIM: Final = ("age", "memory_failure", "migrate", "split", "swapout")
 """Operations on pages of a process that no thread of it does: beside others they keep nothing of it alive."""
 ADVICE: Final = ("cold", "collapse", "dodump", "dofork", "dontdump", "dontfork", "dontneed", "free", "hugepage", "nohugepage", "pageout")
 _ACCESSES: Final = ("", "read", "write")
@@ -81,6 +85,7 @@ VALUES: Final = {
     "gup": _ACCESSES,
     "gup_fast": _ACCESSES,
     "ksm": ("", "use_zero_pages"),
+    "memory_failure": ("", "early_kill"),
     "uffd_register": ("missing", "wp", "missing wp"),
     "uffd_wp": ("protect", "protect unpopulated", "resolve"),
     "uffd_copy": ("", "wp", "zero"),

@@ -8,6 +8,7 @@ from typing import Final
 import attrs
 import pytest
 
+from kmm.judge.outcomes import Outcomes
 from kmm.judge.sets import EQUAL, judge_sets
 from kmm.mm import secondary_fault, secondary_mmu
 from kmm.mm.secondary_mmu import SecondaryMmu
@@ -71,7 +72,7 @@ def test_a_window_that_closes_before_the_tables_change_is_none() -> None:
     candidate = load(changed((START, f"{START}; {END}"), (END, "pass")), "early_end")
     sets = judge_sets(HALF, reviewed.VARIANT, candidate, EXHAUSTIVE)
     assert sets.relation == "different"
-    assert violations(sets.candidate) == {FREED, TOUCHED}
+    assert violations(Outcomes(HALF, candidate, EXHAUSTIVE)) == {FREED, TOUCHED}
 
 
 def test_a_window_that_is_too_small_misses_the_last_page() -> None:
@@ -107,6 +108,7 @@ def test_a_guest_that_runs_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 PAIRS: Final = (
+    ("secondary_fault:0", "madvise:0-3:dontneed"),
     ("secondary_fault:0", "madvise:0-3:free"),
     ("secondary_fault:0", "munmap:0-7"),
     ("secondary_fault:0:write", "fork"),
@@ -120,7 +122,9 @@ LONG: Final = (
     ("secondary_fault:0:write", "swapout:0"),
     ("secondary_fault:0:write", "madvise:0-7:dontneed"),
     ("secondary_fault:0", "mremap:0-1>4"),
+    ("mlock:0-7", "swapout:0"),
 )
+"""Too many schedules for all of them."""
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=" ".join)
@@ -130,5 +134,10 @@ def test_beside_others(pair: tuple[str, str]) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("pair", LONG, ids=" ".join)
-def test_beside_others_with_many_schedules(pair: tuple[str, str]) -> None:
-    assert violations(outcomes(alone(*pair), search=attrs.evolve(EXHAUSTIVE, budget=60_000))) == set()
+def test_beside_others_as_far_as_it_goes(pair: tuple[str, str]) -> None:
+    assert violations(Outcomes(alone(*pair), v12.VARIANT, attrs.evolve(EXHAUSTIVE, budget=3_000))) == set()
+
+
+@pytest.mark.full
+def test_mlock_beside_swap_out() -> None:
+    assert violations(outcomes(alone("mlock:0", "swapout:0", pages="a......."), search=attrs.evolve(EXHAUSTIVE, budget=40_000))) == set()

@@ -88,12 +88,14 @@ def test_the_witness_is_what_one_side_never_shows() -> None:
     assert differs == ("trace",)
 
 
-def test_a_difference_from_all_that_the_baseline_can_ends_the_search() -> None:
-    found = judge_sets(UNMAP, reviewed.VARIANT, looking(2), EXHAUSTIVE)
+def test_a_report_of_its_own_ends_the_candidate_s_search(tmp_path: Path) -> None:
+    bad = unguarded(tmp_path / "bad.py").variant
+    found = judge_sets(UNMAP, reviewed.VARIANT, bad, EXHAUSTIVE)
     assert (found.relation, found.side) == (DIFFERENT, "candidate")
     assert found.baseline.exploration.complete
-    assert found.candidate.exploration.outcomes.keys() - found.baseline.exploration.outcomes.keys() == {found.witness}
-    assert found.candidate.exploration.executions < Outcomes(UNMAP, looking(2), EXHAUSTIVE).exploration.executions
+    assert not found.candidate.exploration.complete
+    assert any("KASAN" in str(each) for each in found.candidate.observation(found.witness).violations)
+    assert found.candidate.exploration.executions < Outcomes(UNMAP, bad, EXHAUSTIVE).exploration.executions
 
 
 def test_without_an_end_of_the_search_a_difference_is_a_lead_that_is_followed() -> None:

@@ -6,7 +6,9 @@ import attrs
 
 from kmm.kernel.locks import at_quiescence
 from kmm.mm.folio import Folio, folio_get, folio_trylock, folio_unlock
-from kmm.mm.mm_types import MmStruct
+from kmm.mm.madvise_reclaim import madvise_free_single_vma
+from kmm.mm.mm_types import MmStruct, VmAreaStruct
+from kmm.mm.mmu_gather import MmuGather, tlb_finish_mmu
 from kmm.mm.page_alloc import folio_put
 from kmm.mm.pgtable import PmdSlot, PtePage
 from kmm.mm.pte import FLAG_BITS, is_migration_entry, pte_none, pte_pfn, pte_present, pte_swp_exclusive, pte_t, pte_to_swp_offset
@@ -25,6 +27,14 @@ def said(world: World) -> list[str]:
     at_quiescence(world.task)
     check_quiescence(world)
     return [f"{report.check}: {report.text}" for report in world.system.machine.reports]
+
+
+def madvise_free_range(vma: VmAreaStruct, start: int, end: int) -> str:
+    """MADV_FREE of a part of one VMA, with the flush."""
+    tlb = MmuGather(vma.vm_mm)
+    error = madvise_free_single_vma(tlb, vma, start, end)
+    tlb_finish_mmu(tlb)
+    return error
 
 
 def slot(world: World, ident: int = 1, number: int = 0) -> PmdSlot:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kmm.mm import madvise, mmap_region, munmap, vma, zap
+from kmm.mm import madvise, mmap_region, mmu_gather, munmap, vma, zap
 from kmm.mm.mm_types import VM_HUGEPAGE, VM_NOHUGEPAGE
 from kmm.scenario.model import Config, Driver, DriverKind, Geometry, Process, Scenario, Tunables, Vma
 from kmm.scenario.quiescence import slots_in_use
@@ -197,8 +197,8 @@ TAKEN = system("a" * 8, Step(op="mmap", page=4))
         ("CONSERVATION", zap.zap_huge_pmd, "folio_remove_rmap_pmd(folio, vma)", "pass", HUGE),
         ("REFCOUNT", zap.zap_huge_pmd, "gathered.append(folio)", "pass", HUGE),
         ("CONSERVATION", zap._zap_pte, "add_mm_counter(mm, MM_ANONPAGES, -1)", "pass", CUT),
-        ("TLB", zap.zap_page_range, "flush_tlb_range(vma, start, end)", "pass", CUT),
-        ("CONSERVATION", zap.tlb_remove_table, "mm_dec_nr_ptes(mm)", "pass", CUT),
+        ("TLB", zap.zap_page_range, "tlb.ranges.append((start, end))", "pass", CUT),
+        ("CONSERVATION", mmu_gather.pte_free_tlb, "mm_dec_nr_ptes(mm)", "pass", CUT),
         ("CONSERVATION", zap._zap_nonpresent, "free_swap_and_cache(pte_to_swp_offset(old))", "pass", system("w" * 24, unmap(0, 9))),
         ("LOCKDEP", munmap.do_munmap, "mmap_read_unlock(mm)", "pass", CUT),
         ("DEBUG_VM", vma.split_vma, "split_huge_pmd_address(vma, address)", "pass", PART),
@@ -210,7 +210,7 @@ TAKEN = system("a" * 8, Step(op="mmap", page=4))
             'mmap_write_lock(mm)\n        return "EEXIST"',
             system("a" * 8, Step(op="mmap", page=4)),
         ),
-        ("LOCKDEP", madvise.do_madvise, "mmap_read_unlock(mm)", "pass", system("a" * 24, advise("dontneed", 0, 8))),
+        ("LOCKDEP", madvise._unmap, "vma_end_read(vma)", "pass", system("a" * 24, advise("dontneed", 0, 8))),
     ],
     ids=lambda value: value if isinstance(value, str) and len(value) < 40 else "",
 )

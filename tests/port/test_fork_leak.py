@@ -213,7 +213,7 @@ def lives(start: tuple[str, str, tuple[str, ...]], name: str = "nothing") -> Sce
         (fork_huge._share_huge, "folio_put(folio)", "pass", failing("." * 16, pmd="huge table")),
         (fork_ptes._copy_nonpresent, "swap_duplicate(offset)", "swap_duplicate(offset); swap_duplicate(offset)", lives(SWAPPED)),
         (fork.dup_mm, "mmput(mm)", "pass", STAYS),
-        (mm_exit.exit_mmap, "free_pgtables(mm, start, end)", "pass", lives(SHARED)),
+        (mm_exit.exit_mmap, "free_pgtables(tlb, start, end)", "pass", lives(SHARED)),
         (mm_exit.exit_mmap, "forget_pages(mm, start, end)", "pass", lives(SHARED)),
         (zap.zap_huge_pmd, 'current.machine.free(withdrawn, "zap_deposited_table")', "pass", lives(HUGE)),
     ],

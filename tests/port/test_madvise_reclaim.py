@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from kmm.mm.folio import PG_dirty, PG_locked, PG_lru, PG_referenced, PG_swapbacked, PG_swapcache, folio_get
-from kmm.mm.madvise_reclaim import madvise_cold_range, madvise_free_range, madvise_pageout_range
+from kmm.mm.madvise_reclaim import madvise_cold_range, madvise_pageout_range
 from kmm.mm.mm_types import VM_HUGETLB, VM_LOCKED, VM_PFNMAP, VmAreaStruct
 from kmm.mm.page_alloc import folio_put
 from kmm.mm.pte import FLAG_BITS, PMD_NONE, pte_swp_soft_dirty
@@ -18,7 +18,20 @@ from kmm.scenario.alphabet import ALPHABET
 from kmm.scenario.build import World
 from kmm.scenario.quiescence import slots_in_use
 from tests.helpers import folio_of, make, running
-from tests.port.reclaiming import address, bits, counters, drain, entries, ptes, ptes_of, said, slot, slot_of, two_ranges
+from tests.port.reclaiming import (
+    address,
+    bits,
+    counters,
+    drain,
+    entries,
+    madvise_free_range,
+    ptes,
+    ptes_of,
+    said,
+    slot,
+    slot_of,
+    two_ranges,
+)
 
 HUGE = make("........", pmd="huge")
 KSM = ("mergeable", "read", "write")

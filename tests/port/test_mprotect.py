@@ -204,8 +204,8 @@ CAN = "return page is not None and folio_test_anon(page_folio(page)) and PageAno
     ("catches", "function", "old", "new", "s"),
     [
         ("PAGE_TABLE_CHECK", mprotect.can_change_pte_writable, CAN, CAN.replace(" and PageAnonExclusive(page)", ""), SHARED),
-        ("answer", mmu_gather.tlb_finish_mmu, "flush_tlb_range(vmas[0], tlb.start, tlb.end)", "pass", SHARED),
-        ("TLB", mmu_gather.tlb_finish_mmu, "flush_tlb_range(vmas[0], tlb.start, tlb.end)", "pass", TWO),
+        ("answer", mmu_gather.tlb_finish_mmu, "flush_tlb_mm_range(mm, start, end)", "pass", SHARED),
+        ("TLB", mmu_gather.tlb_finish_mmu, "flush_tlb_mm_range(mm, start, end)", "pass", TWO),
         ("answer", mprotect._change_present, "entry = pte_modify(old, vma.vm_page_prot)", "entry = old", SHARED),
         ("LOCKDEP", mprotect.do_mprotect, "mmap_write_unlock(mm)", "pass", SHARED),
         ("LOCKDEP", mprotect.change_pte_range, "pte_unmap_unlock(pte, ptl)", "pass", SHARED),

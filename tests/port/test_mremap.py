@@ -294,7 +294,7 @@ PGOFF = "pgoff = page_number(new) if vma.anon_vma is None else linear_page_index
         ("answer", mremap.copy_vma, PGOFF, "pgoff = page_number(new)", SWAPPED, reclaimed),
         ("CONSERVATION", move_tables.move_huge_pmd, DEPOSIT, "pgtable_trans_huge_withdraw(mm, old_pmd)", HUGE, whole),
         ("answer", mremap.mremap_to, "do_vmi_munmap(mm, old, old + length)", "pass", SMALL, around),
-        ("DEBUG_VM", mremap.mremap_to, "free_pgtables(mm, new, new + length)", "pass", RANGE, whole),
+        ("DEBUG_VM", mremap.mremap_to, "free_pgtables(tlb, new, new + length)", "pass", RANGE, whole),
         ("TLB", mremap.mremap_to, "do_vmi_munmap(mm, new, new + length)", "pass", SMALL, around),
         ("TRANSPARENCY", move_tables.try_realign_addr, ALIGN, "if True:", NEIGHBOUR, upper),
         ("answer", move_tables._moved_pte, MARKER, "return pte", ARMED, bits_there),

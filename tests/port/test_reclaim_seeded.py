@@ -25,7 +25,7 @@ from kmm.mm import (
     vmscan,
 )
 from kmm.mm.folio import folio_get
-from kmm.mm.madvise_reclaim import madvise_cold_range, madvise_free_range, madvise_pageout_range
+from kmm.mm.madvise_reclaim import madvise_cold_range, madvise_free_single_vma, madvise_pageout_range
 from kmm.mm.page_alloc import folio_put
 from kmm.mm.pte import FLAG_BITS, pte_t
 from kmm.mm.split import split_huge_pmd
@@ -35,7 +35,7 @@ from kmm.scenario.build import World
 from kmm.scenario.model import Scenario
 from kmm.scenario.quiescence import first
 from tests.helpers import folio_of, make, running
-from tests.port.reclaiming import address, bits, drain, ptes, said, slot, zero
+from tests.port.reclaiming import address, bits, drain, madvise_free_range, ptes, said, slot, zero
 from tests.port.reclaiming import split as split_it
 from tests.seeded import replace_line
 from tests.test_sanitizers import recompiled
@@ -218,7 +218,7 @@ BUGS: Final = [
         SMALL,
         free_write_reclaim,
     ),
-    Bug("TRANSPARENCY", private(madvise_reclaim, "_finish"), "if walk.flush:", "if False:", SMALL, free_write_reclaim),
+    Bug("TRANSPARENCY", madvise_free_single_vma, "if walk.flush:", "if False:", SMALL, free_write_reclaim),
     Bug(
         NOTHING,
         private(unmap, "_leave_swap_entry"),

@@ -10,7 +10,7 @@ import pytest
 from kmm.kernel.task import Task
 from kmm.mm.deferred_split import deferred_split_scan
 from kmm.mm.folio import folio_get, folio_test_large, folio_trylock, folio_unlock
-from kmm.mm.madvise_reclaim import madvise_cold_range, madvise_free_range, madvise_pageout_range
+from kmm.mm.madvise_reclaim import madvise_cold_range, madvise_pageout_range
 from kmm.mm.page_alloc import folio_put
 from kmm.mm.split import split_folio, split_huge_pmd
 from kmm.mm.swap import lru_add_drain_all
@@ -20,7 +20,7 @@ from kmm.mm.vmscan import folio_referenced, swap_out_folio
 from kmm.scenario.build import World
 from kmm.scenario.model import Config
 from tests.helpers import make, running
-from tests.port.reclaiming import address, said, slot, zero
+from tests.port.reclaiming import address, madvise_free_range, said, slot, zero
 
 CONFIGS: Final = (
     Config(),

@@ -19,7 +19,8 @@ import pytest
 
 import kmm.mm
 from kmm.explore import ExploringMachine, Schedule, explore, replay
-from kmm.explore.explore import Budget, Explorer, once
+from kmm.explore.budget import Budget
+from kmm.explore.explore import Explorer, once
 from kmm.explore.proc import Proc
 from kmm.explore.run import Run as Execution
 from kmm.explore.sample import SAMPLERS, sampler
@@ -39,6 +40,7 @@ from kmm.scenario.drive import Run
 from kmm.scenario.model import Failure, Scenario
 from refactors import v12
 from tests.concurrent.making import alone, beside
+from tests.port.merging import EQUAL, MERGEABLE
 from tests.test_sanitizers import recompiled
 
 SAMPLES: Final = 40
@@ -78,6 +80,10 @@ PAIRS: Final = {
     "khugepaged, exit": alone("khugepaged", "exit"),
     "protect, store": alone("mprotect:0-3:read", "store:0"),
     "move, load": alone("mremap:0-1>6", "load:0", pages="aaaaaa.."),
+    "KSM, store": alone("ksm:0-1", "store:1", pages="EEaaaaaa", flags=MERGEABLE, letters=(("E", EQUAL),)),
+    "KSM, KSM": alone("ksm:0-1", "ksm:0-1", pages="EEaaaaaa", flags=MERGEABLE, letters=(("E", EQUAL),)),
+    "memory failure, load": alone("memory_failure:0", "load:0"),
+    "memory failure, swap-out": alone("memory_failure:0", "swapout:0"),
     "collapse, store": beside("store:0"),
     "collapse, fault": beside("store:7", pages="aaaaaaa."),
     "collapse, zap": beside("madvise:0-1:dontneed"),
@@ -383,6 +389,7 @@ def test_what_is_no_field_is_known() -> None:
         "node_stat",
         "notifier_windows",
         "poison_queued",
+        "poisoned",
         "shadow",
         "swap",
         "tables",
