@@ -37,8 +37,9 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "new": ("kmm.cli.new:new", "Begin a variant of your own."),
     "predict": ("kmm.cli.predict:predict", "Predict what khugepaged would do to a process."),
     "replay": ("kmm.cli.replay:replay", "Run a counterexample again."),
-    "series": ("kmm.cli.series:series", "Judge a series of patches, step by step."),
     "run": ("kmm.cli.run:run", "Run one scenario and show what happened."),
+    "series": ("kmm.cli.series:series", "Judge a series of patches, step by step."),
+    "thread": ("kmm.cli.thread:thread", "Show the review, comment by comment, with verdicts."),
 }
 """Name of each command: where it is, and its line in the help."""
 
