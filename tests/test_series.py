@@ -246,3 +246,10 @@ def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         missed = [lines[int(place.rpartition(":")[2]) - 1].strip() for place in each["verdict"]["coverage"]["candidate"]["missed"]]
         assert missed in ([], ["result = ScanResult.SCAN_PMD_NULL"]), "no run gets there (kmm.judge.unreachable), and to every other line"
     assert tree() == before
+
+
+def test_a_first_step_that_does_not_apply_is_no_matter_of_types(tmp_path: Path) -> None:
+    versions = texts(tmp_path)
+    result = judged(write_series(tmp_path / "series", versions[1:3]), tmp_path, typed=True)
+    assert (result.bad, result.exit_code, result.judged) == (1, 4, ())
+    assert "hunk 1 does not apply" in str(result.fault)

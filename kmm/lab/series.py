@@ -14,7 +14,7 @@ import attrs
 from kmm.judge.check import Progress, check
 from kmm.judge.errors import VariantError
 from kmm.judge.lint import lint
-from kmm.judge.variants import load_variant
+from kmm.judge.variants import LoadedVariant, load_variant
 from kmm.judge.verdict import Verdict
 from kmm.lab.apply import apply_patch, files_touched
 from kmm.lab.patch import Patch, PatchError, read_patches
@@ -143,6 +143,8 @@ def type_checked(unfolded: Unfolded, scratch: Path) -> Unfolded:
 
     :raises BadInputError: there is no mypy
     """
+    if not unfolded.steps:
+        return unfolded
     directory = scratch / "types"
     directory.mkdir(exist_ok=True)
     copies = [directory / f"step_{step.number:02}.py" for step in unfolded.steps]
@@ -176,7 +178,7 @@ def judge_steps(
     """
     for step in steps:
         try:
-            sides = load_variant(str(step.before)), load_variant(str(step.after))
+            sides = _loaded(step.before, step.number - 1), _loaded(step.after, step.number)
             findings = tuple(f"line {each.line}: {each.rule}: {each.problem}; {each.remedy}" for each in lint(sides[1]) if not each.note)
         except VariantError as error:
             raise PatchError(error.problem, error.remedy, step.patch.origin) from error
@@ -190,6 +192,12 @@ def judge_steps(
         yield judged
         if judged.exit_code:
             return
+
+
+def _loaded(file: Path, number: int) -> LoadedVariant:
+    """What a step leaves, under the step's name; the start keeps its own."""
+    loaded = load_variant(str(file))
+    return loaded if number == 0 else attrs.evolve(loaded, variant=attrs.evolve(loaded.variant, name=f"step {number}"))
 
 
 def first_difference(file: Path, goal: Path) -> int | None:

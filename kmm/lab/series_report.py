@@ -34,8 +34,9 @@ def print_series(console: Console, result: SeriesResult, goal: str) -> None:
             Text(relation.value, style=STYLE.get(relation, "bold red")),
             f"{each.verdict.scenarios:,}",
         )
-    console.print(table)
-    console.print()
+    if result.judged:
+        console.print(table)
+        console.print()
     console.print(Text(_end(result, goal), style="bold"), soft_wrap=True)
     if result.judged and result.judged[-1].exit_code:
         _bad(console, result.judged[-1])

@@ -45,5 +45,7 @@ def smoke() -> list[Family]:
     def in_one_map() -> Iterator[Scenario]:
         return (s for s in events.scenarios() if s.vmas[0].pages == _SMOKE_MAP)
 
-    one_map = attrs.evolve(events, name="events, one map", set=f"those of {events.set}, in the map {_SMOKE_MAP} only", scenarios=in_one_map)
+    one_map = attrs.evolve(
+        events, name="events, one map", set=f"the events of the quick scope in the map {_SMOKE_MAP}", scenarios=in_one_map
+    )
     return [one_map, *(families[name] for name in _SMOKE)]
