@@ -154,6 +154,8 @@ def test_a_step_keeps_to_the_file_of_the_variant(tmp_path: Path) -> None:
 def test_a_directory_without_patches(tmp_path: Path) -> None:
     with pytest.raises(PatchError, match=r"holds no \*\.patch"):
         patches_of(tmp_path)
+    with pytest.raises(PatchError, match="there is no such directory"):
+        patches_of(tmp_path / "none")
 
 
 # The command.

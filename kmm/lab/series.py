@@ -88,6 +88,8 @@ def patches_of(directory: Path) -> tuple[Patch, ...]:
 
     :raises PatchError: there is none, or one that is not understood
     """
+    if not directory.exists():
+        raise PatchError("there is no such directory or file", "name a directory with a series, or an mbox", str(directory))
     files = [directory] if directory.is_file() else sorted(directory.glob("*.patch"))
     if not files:
         raise PatchError("holds no *.patch", "name a directory with a series, or an mbox", str(directory))
