@@ -1,0 +1,1 @@
+"""Proposals: patches, series of them, the review that they come from."""
