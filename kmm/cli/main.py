@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from kmm.cli.errors import InputError
-from kmm.scenario.errors import ScenarioError
+from kmm.scenario.errors import BadInputError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -38,6 +37,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "new": ("kmm.cli.new:new", "Begin a variant of your own."),
     "predict": ("kmm.cli.predict:predict", "Predict what khugepaged would do to a process."),
     "replay": ("kmm.cli.replay:replay", "Run a counterexample again."),
+    "series": ("kmm.cli.series:series", "Judge a series of patches, step by step."),
     "run": ("kmm.cli.run:run", "Run one scenario and show what happened."),
 }
 """Name of each command: where it is, and its line in the help."""
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except click.ClickException as error:
         return _complain(_usage(error), BAD_INPUT)
-    except (InputError, ScenarioError) as error:
+    except BadInputError as error:
         return _complain(str(error), BAD_INPUT)
     except (KeyboardInterrupt, click.Abort):
         return _complain("interrupted", UNDETERMINED)

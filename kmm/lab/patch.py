@@ -72,6 +72,19 @@ class FileChange:
         """The file, as the patch names it."""
         return self.before if self.after == NO_FILE else self.after
 
+    def hunk_at(self, line: int) -> Hunk | None:
+        """The hunk that a line of the patched file is in, if any.
+
+        :param line: from 1
+        """
+        shift = 0
+        for hunk in self.hunks:
+            start = hunk.first + shift + (0 if hunk.old else 1)
+            if start <= line < start + len(hunk.new):
+                return hunk
+            shift += len(hunk.new) - len(hunk.old)
+        return None
+
 
 @attrs.frozen(kw_only=True)
 class Patch:

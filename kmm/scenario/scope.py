@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
+import attrs
+
 from kmm.scenario.families import Family, hypothesis_family, systems_family
-from kmm.scenario.model import Geometry
+from kmm.scenario.model import Geometry, Scenario
 from kmm.scenario.small_concurrent import concurrent_families
 from kmm.scenario.small_scope import full_families, quick_families
 from kmm.scenario.small_systems import system_families
@@ -13,6 +16,8 @@ from kmm.scenario.small_systems import system_families
 _SAMPLES: Final = {"quick": 500, "full": 5000}
 _SYSTEMS: Final = {"quick": 500, "full": 5000}
 SCOPES: Final = tuple(_SAMPLES)
+_SMOKE: Final = ("failures", "no table", "counts", "passes", "few pages present", "64 KiB pages", "VMA flags", "khugepaged over two ranges")
+_SMOKE_MAP: Final = "aaaaaaaa"
 
 
 def generated(scope: str, seed: int) -> list[Family]:
@@ -30,3 +35,15 @@ def generated(scope: str, seed: int) -> list[Family]:
         hypothesis_family(Geometry(), _SAMPLES[scope], seed),
         systems_family(_SYSTEMS[scope], seed),
     ]
+
+
+def smoke() -> list[Family]:
+    """A few families of the quick scope, for many small judgements one after the other: every exit, nobody beside."""
+    families = {family.name: family for family in quick_families(0) + system_families()}
+    events = families["events"]
+
+    def in_one_map() -> Iterator[Scenario]:
+        return (s for s in events.scenarios() if s.vmas[0].pages == _SMOKE_MAP)
+
+    one_map = attrs.evolve(events, name="events, one map", set=f"those of {events.set}, in the map {_SMOKE_MAP} only", scenarios=in_one_map)
+    return [one_map, *(families[name] for name in _SMOKE)]
