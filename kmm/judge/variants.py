@@ -15,6 +15,8 @@ from typing import Final
 
 import attrs
 
+import kmm
+from kmm.judge.elsewhere import Elsewhere
 from kmm.judge.errors import VariantError
 from kmm.judge.observe import OBSERVABLES
 from kmm.judge.pool import Beat, Skip, guarded
@@ -22,6 +24,7 @@ from kmm.mm.intended import Intended, IntendedDifference
 from kmm.mm.variant import Variant
 
 MAX_BYTES: Final = 4 << 20
+_ROOT: Final = Path(kmm.__file__).parent.parent
 _NAME: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _LINKS: Final = (
     "collapse_scan_mm_slot",
@@ -53,9 +56,16 @@ class LoadedVariant:
     @property
     def files(self) -> frozenset[str]:
         """The sources of the variant's code: its module, and those of the functions that it took from elsewhere."""
+        if isinstance(self.variant, Elsewhere):
+            return self.variant.files
         links = (getattr(self.variant, link) for link in _LINKS)
         codes = (getattr(link, "__code__", None) for link in links)
         return frozenset({str(self.path), *(code.co_filename for code in codes if isinstance(code, types.CodeType))})
+
+    @property
+    def root(self) -> Path:
+        """The source tree that its callees come from."""
+        return Path(self.variant.root) if isinstance(self.variant, Elsewhere) else _ROOT
 
 
 def load_variant(name_or_path: str) -> LoadedVariant:
