@@ -81,7 +81,7 @@ def load_variant(name_or_path: str) -> LoadedVariant:
         raise VariantError(f'"{name_or_path}" is not the name of a variant', "name one, or give a path that ends in .py")
     relative = Path(*name_or_path.split(".")).with_suffix(".py")
     installed = _installed()
-    for refactors, origin in ((_checkout(), f"refactors/{relative} of the checkout"), (installed, f"installed refactors.{name_or_path}")):
+    for refactors, origin in ((checkout(), f"refactors/{relative} of the checkout"), (installed, f"installed refactors.{name_or_path}")):
         if refactors is not None and (refactors / relative).is_file() and relative.name != "__init__.py":
             return _load(refactors / relative, origin)
     names = ", ".join(variant_names()) or "none is installed"
@@ -90,11 +90,12 @@ def load_variant(name_or_path: str) -> LoadedVariant:
 
 def variant_names() -> list[str]:
     """Names of the variants of the checkout, or the installed ones."""
-    refactors = _checkout() or _installed()
+    refactors = checkout() or _installed()
     return sorted(path.stem for path in refactors.glob("*.py") if path.stem != "__init__") if refactors else []
 
 
-def _checkout() -> Path | None:
+def checkout() -> Path | None:
+    """The ``refactors`` of the checkout around the current directory."""
     here = Path.cwd()
     found = (each / "refactors" for each in (here, *here.parents) if (each / "refactors" / "__init__.py").is_file())
     return next(found, None)
