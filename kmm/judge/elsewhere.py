@@ -94,16 +94,21 @@ def _not_here(*_: object) -> NoReturn:
 class Elsewhere(Variant):
     """Stands for the variant; whoever runs variants goes through :mod:`kmm.judge.side`.
 
+    :param known_as: its own name; ``name`` says of which tree it is
     :param line: to the process that has it
     :param files: sources of its code, as the line coverage names them
     :param root: of the tree that the process has imported
     """
 
+    known_as: str
     line: Line = attrs.field(eq=False, repr=False)
     files: frozenset[str]
     root: str
 
 
-def elsewhere(name: str, line: Line, files: frozenset[str], root: str) -> Elsewhere:
-    """A variant that is called ``name`` there."""
-    return Elsewhere(name=name, collapse_huge_page=_not_here, line=line, files=files, root=root)
+def elsewhere(name: str, mark: str, line: Line, files: frozenset[str], root: str) -> Elsewhere:
+    """A variant that is called ``name`` there.
+
+    :param mark: what tells it from the one of that name here
+    """
+    return Elsewhere(name=f"{name} ({mark})", known_as=name, collapse_huge_page=_not_here, line=line, files=files, root=root)

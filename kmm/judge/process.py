@@ -33,12 +33,14 @@ class TreeProcess:
     :param root: of the tree: a directory with the packages ``kmm`` and ``refactors``
     :param variant: its name there, or an absolute path
     :param title: how people call the tree
+    :param mark: likewise, in a word; nothing of it may depend on where the tree is
     :raises VariantError: it does not import, or has no such variant
     """
 
-    def __init__(self, root: Path, variant: str, title: str, *, import_s: float = IMPORT_S) -> None:
+    def __init__(self, root: Path, variant: str, title: str, mark: str, *, import_s: float = IMPORT_S) -> None:
         self._root = root
         self._title = title
+        self._mark = mark
         self._directory = _short_directory()
         address = str(self._directory / "socket")
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))}
@@ -86,18 +88,15 @@ class TreeProcess:
         finally:
             self._line.close()
 
-    def loaded(self, sha256: str) -> LoadedVariant:
-        """Its variant, to be judged.
-
-        :param sha256: of all that was taken from the tree
-        """
+    def loaded(self) -> LoadedVariant:
+        """Its variant, to be judged."""
         told = self._description
         path = Path(told.path)
         origin = f"{path.relative_to(self._root) if path.is_relative_to(self._root) else told.origin} of {self._title}"
         return LoadedVariant(
-            variant=elsewhere(told.name, self._line, told.files, str(self._root)),
+            variant=elsewhere(told.name, self._mark, self._line, told.files, str(self._root)),
             origin=origin,
-            sha256=sha256,
+            sha256=told.sha256,
             path=path,
             intended=self._intended(),
         )

@@ -63,6 +63,11 @@ class LoadedVariant:
         return frozenset({str(self.path), *(code.co_filename for code in codes if isinstance(code, types.CodeType))})
 
     @property
+    def known_as(self) -> str:
+        """Its name, whatever tree it is of; declarations of intended differences call it so."""
+        return self.variant.known_as if isinstance(self.variant, Elsewhere) else self.variant.name
+
+    @property
     def root(self) -> Path:
         """The source tree that its callees come from."""
         return Path(self.variant.root) if isinstance(self.variant, Elsewhere) else _ROOT

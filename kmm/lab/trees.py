@@ -55,8 +55,13 @@ class Tree:
     @property
     def title(self) -> str:
         """For people."""
-        place = self.rev or ("the tree" if self.directory.resolve() == home().resolve() else str(self.directory))
+        place = self.rev[:12] or ("the tree" if self.directory.resolve() == home().resolve() else str(self.directory))
         return f"{place} with {', '.join(each.name for each in self.patches)}" if self.patches else place
+
+    @property
+    def mark(self) -> str:
+        """In a word, which does not depend on where the tree is."""
+        return "patched" if self.patches else self.rev[:12] or "other tree"
 
 
 @attrs.frozen
@@ -152,6 +157,18 @@ def commit(directory: Path, rev: str) -> str:
     if done.returncode:
         raise TreeError("this is no git repository", "run kmm in a checkout, or name one with --tree", str(directory))
     return done.stdout.decode().strip()
+
+
+def commits(directory: str, rev: str) -> tuple[str, ...]:
+    """The commits that ``REV`` or ``OLD..NEW`` names; what is left out is HEAD.
+
+    :param directory: in the repository; empty: the tree that is meant when none is named
+    :raises TreeError: there is none
+    """
+    place = Path(directory) if directory else home()
+    if "..." in rev:
+        raise TreeError("three dots do not name two revisions", "write OLD..NEW", f"--rev {rev}")
+    return tuple(commit(place, each or "HEAD") for each in rev.split("..", maxsplit=1))
 
 
 def _of_revision(tree: Tree) -> Iterator[tuple[str, bytes]]:
