@@ -88,6 +88,11 @@ class TreeProcess:
         finally:
             self._line.close()
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def loaded(self) -> LoadedVariant:
         """Its variant, to be judged."""
         told = self._description
