@@ -41,7 +41,11 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedVarian
         yield candidate
 
 
-@pytest.mark.parametrize("name", [each.name for each in generated("quick", 0) if each.name != "one actor"])
+NAMES = [each.name for each in generated("quick", 0) if each.name != "one actor"]
+SLOW = "Hypothesis, 512 PTEs"
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.full) if name == SLOW else name for name in NAMES])
 def test_both_places_show_the_same(name: str, elsewhere: LoadedVariant) -> None:
     found = next(each for each in generated("quick", 0) if each.name == name)
     for s in islice(found.scenarios(), 0, 200, 20 if found.steps or found.kind != "sampled" else 50):

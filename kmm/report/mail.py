@@ -12,7 +12,8 @@ from kmm.report.verdict import brief, sentence
 from kmm.scenario.toml import render
 
 COLUMNS: Final = 72
-_MOST_LINES: Final = 12
+_MOST_LINES: Final = 20
+"""Of a scenario, and of an explanation."""
 _LIMITS: Final = (
     "This is about a model of the anonymous collapse path in Python, not about the C code, its compiler or hardware. It holds for "
     "the scenarios counted above and no others."
@@ -58,13 +59,16 @@ def _counterexample(example: Counterexample) -> Iterator[str]:
     yield ""
     text = render(example.scenario).split("\n", maxsplit=1)[1].strip().splitlines()
     yield from _wrapped(brief(example.scenario), "counterexample: ")
-    if len(text) <= _MOST_LINES + 8:
+    if len(text) <= _MOST_LINES:
         yield ""
         for line in text:
             yield from _wrapped(line, "  ") if line else [""]
     yield ""
-    for line in example.explanation.splitlines()[:_MOST_LINES]:
+    told = example.explanation.splitlines()
+    for line in told[:_MOST_LINES]:
         yield from _wrapped(line.strip(), line[: len(line) - len(line.lstrip())])
+    if len(told) > _MOST_LINES:
+        yield f"({len(told) - _MOST_LINES} further lines)"
     yield ""
 
 
