@@ -30,6 +30,7 @@ KERNEL = "kmm/kernel/__init__.py"
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory with scenarios, which is the current one; mypy is slow, and has its own tests. No process may stay behind."""
     monkeypatch.setattr("kmm.lab.sides.can_type_check", lambda: False)
+    monkeypatch.setattr("kmm.lab.typecheck.can_type_check", lambda: True)
     monkeypatch.chdir(tmp_path)
     save_many("s.toml", SCENARIOS)
     before = children()
@@ -250,3 +251,18 @@ def test_links_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> No
     (tree / "refactors" / "link.py").unlink()
     (tree / "kmm" / "kernel" / "machine.py").write_text("raise AssertionError\n")
     assert main(["check", "--scenario", "s.toml", "--tree", "tree"]) == 0
+
+
+def test_a_counterexample_whose_variant_now_ends_the_process(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "fix.patch").write_text(diff(REVIEWED, ADD, "folio_ref_add(folio, nr_pages)"))
+    file = str(part(verdict(capsys, "fix.patch")[1], "counterexample")["file"])
+    (here / "fix.patch").write_text(diff(REVIEWED, ADD, 'getattr(__import__("os"), "_exit")(7)'))
+    assert main(["replay", file]) == 3
+    assert "undetermined" in capsys.readouterr().out
+
+
+def test_without_mypy_that_is_said(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kmm.lab.typecheck.can_type_check", lambda: False)
+    (here / "fix.patch").write_text(diff(RMAP, INDEX, f"{INDEX}  # as before"))
+    assert main(["check", "--scenario", "s.toml", "fix.patch"]) == 0
+    assert "not type-checked: mypy is not installed" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeVar
 
 import attrs
 
-from kmm.judge.pool import sign_of_life
+from kmm.judge.pool import GoneError, sign_of_life
 from kmm.kernel.stop import NotApplicable
 from kmm.mm.variant import Variant
 from kmm.scenario.errors import StepError
@@ -27,7 +27,7 @@ ANSWER: Final = b"="
 STEPS: Final = struct.Struct("=q")
 
 
-class ElsewhereError(RuntimeError):
+class ElsewhereError(GoneError):
     """The other process ended, or failed for a reason that is not the variant's."""
 
 

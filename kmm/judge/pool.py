@@ -47,6 +47,10 @@ class WorkerError(RuntimeError):
     """A worker failed for a reason that is not the variant's; the text has its traceback."""
 
 
+class GoneError(RuntimeError):
+    """Another process that this one needs has ended; a worker that raises it is lost at its position."""
+
+
 class OutOfTime(Exception):
     """The budget of seconds is used up."""
 
@@ -162,6 +166,8 @@ def _in_worker(work: Callable[[Beat], object], shared: mmap.mmap, result: Connec
         gc.disable()  # a worker lives for one task, and what its runs leave behind goes with it
         _tick(shared, parent)
         result.send_bytes(pickle.dumps((True, work(lambda position: _BEAT.pack_into(shared, 0, position, 0)))))
+    except GoneError:
+        os._exit(1)
     except BaseException:
         result.send_bytes(pickle.dumps((False, traceback.format_exc())))
     finally:
