@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import attrs
 
-from kmm.explore import Schedule, replay
 from kmm.judge.observe import Observation, observe
 from kmm.judge.words import step_text, trace_line
 from kmm.kernel.record import Step
 from kmm.kernel.report import Report
 from kmm.mm.variant import Variant
-from kmm.scenario.concurrent import Concurrent
 from kmm.scenario.model import Scenario
 from kmm.scenario.run import Run, run
+
+if TYPE_CHECKING:
+    from kmm.explore import Schedule
 
 
 @attrs.frozen
@@ -38,6 +40,9 @@ def account(s: Scenario, variant: Variant, schedule: Schedule | None = None) -> 
     """
     if schedule is None:
         return account_of(run(s, variant, record=True))
+    from kmm.explore import replay
+    from kmm.scenario.concurrent import Concurrent
+
     program = Concurrent(s, variant, lambda _: b"", record=True)
     replay(program, schedule)
     return account_of(program.run)

@@ -12,7 +12,6 @@ from typing import Final
 import attrs
 
 from kmm.judge.named import Named, is_path
-from kmm.judge.process import TreeProcess
 from kmm.judge.variants import LoadedVariant, checkout, load_variant
 from kmm.lab.apply import path_of
 from kmm.lab.patch import NO_FILE, PatchError, read_patches
@@ -61,6 +60,8 @@ def _open(stack: ExitStack, named: Named) -> LoadedVariant:
     if tree.patches:
         _type_check(tree, root)
     variant = str(Path(named.variant).absolute()) if is_path(named.variant) else named.variant
+    from kmm.judge.process import TreeProcess
+
     process = stack.enter_context(TreeProcess(root, variant, tree.title, tree.mark))
     return _of_tree(process.loaded(), taken.sha256)
 
