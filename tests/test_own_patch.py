@@ -142,7 +142,10 @@ def test_declared_differences_hold_in_another_tree(here: Path, capsys: pytest.Ca
     copied(here / "tree")
     mine = verdict(capsys, "merged", "--baseline", "v12")[1]
     other = verdict(capsys, "merged", "--baseline", "v12", "--tree", "tree")[1]
+    repository(here / "repo")
+    both = verdict(capsys, "merged", "--baseline", "v12", "--tree", "repo", "--rev", "HEAD..HEAD")[1]
     assert mine["intended_differences"]
+    assert both["intended_differences"] == mine["intended_differences"]
     assert (other["relation"], other["intended_differences"]) == (mine["relation"], mine["intended_differences"])
 
 
