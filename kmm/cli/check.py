@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kmm.cli.variants import SCENARIO, VARIANT, load
+from kmm.cli.compared import DIRECTORY, PATCH, PATCH_OR_VARIANT, compared
+from kmm.cli.variants import SCENARIO, VARIANT, variant_errors
 
 if TYPE_CHECKING:
     from kmm.judge.variants import LoadedVariant
@@ -29,10 +30,20 @@ Examples:
   kmm check
   kmm check ./mine.py --baseline reviewed
   kmm check --scenario memory.toml --format json > verdict.json
+  kmm check 0001-rmap-drop-a-check.patch --format mail
+  kmm check v12 --rev main..topic
 """
 )
-@click.argument("candidate", default="reviewed", type=VARIANT)
-@click.option("--baseline", default="v12", show_default=True, metavar="NAME", type=VARIANT, help="The variant to compare with.")
+@click.argument("given", nargs=-1, metavar="[CANDIDATE] [PATCH]...", type=PATCH_OR_VARIANT)
+@click.option(
+    "--baseline",
+    metavar="NAME",
+    type=VARIANT,
+    help="The variant to compare with.  [default: v12; with patches or another tree: the candidate as it is without]",
+)
+@click.option("--patch", "patches", multiple=True, type=PATCH, help="Another PATCH, whatever its name ends in; repeatable.")
+@click.option("--tree", metavar="DIR", type=DIRECTORY, help="Take the candidate, and what it stands on, from this source tree.")
+@click.option("--rev", metavar="REV", help="Likewise from this git revision; OLD..NEW: compare these two.")
 @click.option("--scenario", "scenarios", multiple=True, type=SCENARIO, help="Judge the scenarios of this file instead; repeatable.")
 @click.option(
     "--memory", type=click.Choice(["sc", "pso"]), default="sc", show_default=True, help="The memory model, for given scenarios with actors."
@@ -49,13 +60,18 @@ Examples:
 @click.option(
     "--expect", type=click.Choice(["equivalent", "refines"]), default="equivalent", show_default=True, help="What counts as a success."
 )
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print the verdict.")
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json", "mail"]), default="text", show_default=True, help="How to print the verdict."
+)
 @click.option("--jobs", type=click.IntRange(1, 1024), metavar="N", help="Worker processes; default: one a CPU.")
 @click.pass_context
 def check(
     ctx: click.Context,
-    candidate: str,
-    baseline: str,
+    given: tuple[str, ...],
+    baseline: str | None,
+    patches: tuple[str, ...],
+    tree: str | None,
+    rev: str | None,
     scenarios: tuple[str, ...],
     memory: str,
     scope: str,
@@ -65,7 +81,11 @@ def check(
     form: str,
     jobs: int | None,
 ) -> None:
-    """Judge whether CANDIDATE (default: reviewed) behaves as the baseline does.
+    """Judge whether CANDIDATE behaves as the baseline does, or what a PATCH changes.
+
+    CANDIDATE is a variant (default: reviewed). With patches (names that end in .patch, .diff or .mbox), the tree with them
+    is compared to the tree without, by the variant that they change, or v12. With --tree or --rev likewise that tree to this one.
+    The patches of a series apply in order, to the tree that --tree or --rev name, or this one; nothing is written to it.
 
     A variant is a path, if it has a "/" or ends in ".py", and its code is executed; else a name in the refactors directory
     of the checkout around the current directory; else an installed one.
@@ -84,16 +104,25 @@ def check(
         raise click.UsageError("--memory needs --scenario")
     from kmm.judge.check import check as judge
     from kmm.judge.filed import with_file
+    from kmm.lab.sides import opened
+    from kmm.lab.typecheck import can_type_check
     from kmm.report import console
     from kmm.report.progress import Progress
     from kmm.scenario.scope import generated
 
-    sides = load(baseline), load(candidate)
-    families = _from_files(scenarios, sides[0], memory) if scenarios else generated(scope, seed)
-    with Progress(console.stderr()) as progress:
-        verdict = judge(*sides, families, seed=seed, budget_s=budget, jobs=jobs, progress=progress.update, expect=expect)
-    verdict = with_file(verdict, Path(), baseline=baseline, candidate=candidate)
-    if form == "json":
+    names = compared(given, baseline, patches, tree, rev)
+    if names[1].patches and not can_type_check():
+        click.echo("kmm: the patches are not type-checked: mypy is not installed", err=True)
+    with variant_errors(), opened(*names) as sides:
+        families = _from_files(scenarios, sides[0], memory) if scenarios else generated(scope, seed)
+        with Progress(console.stderr()) as progress:
+            verdict = judge(*sides, families, seed=seed, budget_s=budget, jobs=jobs, progress=progress.update, expect=expect)
+    verdict = with_file(verdict, Path(), baseline=names[0], candidate=names[1], opened=opened)
+    if form == "mail":
+        from kmm.report.mail import mail
+
+        click.echo(mail(verdict), nl=False)
+    elif form == "json":
         from kmm.judge.verdict import to_json
 
         click.echo(json.dumps(to_json(verdict), indent=2))

@@ -26,9 +26,10 @@ def replay(ctx: click.Context, file: str) -> None:
     """
     from kmm.judge.replay import UNDETERMINED
     from kmm.judge.replay import replay as run_again
+    from kmm.lab.sides import opened
 
     with variant_errors():
-        again = run_again(file)
+        again = run_again(file, opened=opened)
     names = f"{again.candidate.variant.name} ({again.candidate.origin}) against {again.baseline.variant.name} ({again.baseline.origin})"
     as_expected = again.relation == again.expect
     click.echo(f"{again.relation}, {'as expected' if as_expected else f'expected: {again.expect}'}: {names}")

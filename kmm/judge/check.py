@@ -59,7 +59,7 @@ def check(
     started = time.monotonic()
     cpus = os.cpu_count() or 1
     workers = max(1, min(jobs or cpus, cpus))
-    contest = Contest(baseline, candidate, candidate.intended.get(baseline.variant.name, ()))
+    contest = Contest(baseline, candidate, candidate.intended.get(baseline.known_as, ()))
     left_out = [family for family in families if contest.intended and family.steps]
     tally = Tally(contest, [family for family in families if family not in left_out], left_out)
     out_of_time = interrupted = False

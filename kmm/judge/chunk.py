@@ -7,11 +7,12 @@ from typing import Final, TypeVar
 import attrs
 
 from kmm.judge.certificate import Transcript
-from kmm.judge.coverage import Line, Sight, codes, lines_of_run, sights
+from kmm.judge.coverage import Line, Sight, codes, sights
 from kmm.judge.findings import CONTRACT, UNDETERMINED, shared
 from kmm.judge.intended import excuses
 from kmm.judge.pair import Pair, judge_pair
 from kmm.judge.pool import Beat, Skip
+from kmm.judge.side import executed_lines
 from kmm.judge.variants import LoadedVariant
 from kmm.mm.intended import IntendedDifference
 from kmm.scenario.model import Scenario
@@ -147,8 +148,8 @@ class _ChunkJudge:
             return
         self.known |= seen
         self.out.codes |= {code for o in shown for code in codes(o)}
-        self.out.baseline_lines |= lines_of_run(pair.scenario, self.contest.baseline.variant, self.files[0])
-        self.out.candidate_lines |= lines_of_run(pair.scenario, self.contest.candidate.variant, self.files[1])
+        self.out.baseline_lines |= executed_lines(pair.scenario, self.contest.baseline.variant, self.files[0])
+        self.out.candidate_lines |= executed_lines(pair.scenario, self.contest.candidate.variant, self.files[1])
 
     def _outside(self, index: int, pair: Pair) -> None:
         self.out.outside += 1

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import linecache
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import attrs
 
 import kmm
+from kmm.judge.account import Account
 from kmm.judge.difference import Difference, differences
 from kmm.judge.differing import differing
-from kmm.judge.observe import observe
+from kmm.judge.side import account
 from kmm.judge.variants import LoadedVariant
-from kmm.judge.words import step_text, trace_line
 from kmm.kernel.record import READ, Step
 from kmm.scenario.model import Scenario
-from kmm.scenario.run import Run, run
 
 WIDTH: Final = 100
 """Columns of an explanation."""
@@ -107,16 +105,16 @@ class Explanation:
 
 def explain(s: Scenario, baseline: LoadedVariant, candidate: LoadedVariant) -> Explanation:
     """Run both variants once more, with a log, and find where they part."""
-    a, b = (run(s, each.variant, record=True) for each in (baseline, candidate))
-    return explain_runs(a, b, baseline, candidate)
+    a, b = (account(s, each.variant) for each in (baseline, candidate))
+    return explain_accounts(a, b, baseline, candidate)
 
 
-def explain_runs(a: Run, b: Run, baseline: LoadedVariant, candidate: LoadedVariant) -> Explanation:
+def explain_accounts(a: Account, b: Account, baseline: LoadedVariant, candidate: LoadedVariant) -> Explanation:
     """Where two runs part that were made with a log."""
-    steps, others = ([step for step in steps_of(each) if not step.text.startswith(READ)] for each in (a, b))
+    steps, others = ([step for step in each.steps if not step.text.startswith(READ)] for each in (a, b))
     common = next((i for i, (x, y) in enumerate(zip(steps, others, strict=False)) if _said(x) != _said(y)), min(len(steps), len(others)))
     same = common == len(steps) == len(others)
-    x, y = observe(a), observe(b)
+    x, y = a.observation, b.observation
     return Explanation(
         names=(baseline.variant.name, candidate.variant.name),
         common=common,
@@ -132,31 +130,11 @@ def _said(step: Step) -> tuple[str, str]:
     return step.task, step.text
 
 
-def steps_of(r: Run) -> list[Step]:
-    """The log in kernel words: what it only hints at is taken from what was observed, in the same order."""
-    this = r.world.system
-    machine = this.machine
-    observed: dict[str, Iterator[str]] = {
-        "trace ": (trace_line(name, fields, pfns=False) for name, fields in machine.trace_events),
-        "mmu notifier start": (f"mmu notifier start, {_range(each, 0)}" for each in this.notifier_windows if each[0] >= 0),
-        "flush_tlb_range": (f"flush_tlb_range, {_range(each, this.base)}" for each in machine.tlb_flushes),
-    }
-    steps: list[Step] = []
-    for step in machine.recorder.steps if machine.recorder is not None else ():
-        text = next((next(texts, step.text) for lead, texts in observed.items() if step.text.startswith(lead)), step.text)
-        steps.append(attrs.evolve(step, text=step_text(text)))
-    return steps
-
-
-def _range(each: tuple[int, int], base: int) -> str:
-    return f"bytes {each[0] - base:#x} to {each[1] - base:#x} of the table's range"
-
-
 def _without_note(text: str) -> str:
     return text.partition(" (")[0] if ".entries[" in text else text
 
 
-def _turn_of(r: Run, steps: list[Step], at: int, loaded: LoadedVariant) -> Turn:
+def _turn_of(r: Account, steps: list[Step], at: int, loaded: LoadedVariant) -> Turn:
     name = loaded.variant.name
     if at >= len(steps):
         end = "has returned" if r.outcome == "returned" else f"has ended: {r.outcome}"
@@ -167,26 +145,29 @@ def _turn_of(r: Run, steps: list[Step], at: int, loaded: LoadedVariant) -> Turn:
     return Turn(
         name=name,
         event=steps[at].text,
-        place=None if depth is None else _place(*stack[depth]),
-        through=tuple(_place(*each) for each in reversed(through) if each[2] != "recorder_note"),
+        place=None if depth is None else _place(*stack[depth], loaded.root),
+        through=tuple(_place(*each, loaded.root) for each in reversed(through) if each[2] != "recorder_note"),
     )
 
 
-def _place(file: str, line: int, function: str) -> Place:
+def _place(file: str, line: int, function: str, root: Path) -> Place:
     linecache.checkcache(file)
-    return Place(relative(Path(file)), line, function, linecache.getline(file, line).strip())
+    return Place(relative(Path(file), root), line, function, linecache.getline(file, line).strip())
 
 
-def relative(file: Path) -> str:
-    for base in (_ROOT, Path.cwd()):
+def relative(file: Path, root: Path = _ROOT) -> str:
+    """A file as people name it.
+
+    :param root: of the tree that it belongs to
+    """
+    for base in (root, _ROOT, Path.cwd()):
         if file.is_relative_to(base):
             return str(file.relative_to(base))
     return file.name
 
 
-def _first_violation(a: Run, b: Run) -> str:
-    known = a.world.system.machine.reports
-    new = [report for report in b.world.system.machine.reports if report not in known]
+def _first_violation(a: Account, b: Account) -> str:
+    new = [report for report in b.reports if report not in a.reports]
     if new:
         return f"{new[0].check}: {new[0].text}"
     return b.outcome if b.outcome not in ("returned", a.outcome) else ""

@@ -8,19 +8,16 @@ from typing import Final
 
 import attrs
 
-from kmm.explore import Schedule, replay
+from kmm.judge.account import Account
 from kmm.judge.columns import WIDTH, Event, columns
-from kmm.judge.explain import explain_runs, steps_of
-from kmm.judge.observe import Observation
-from kmm.judge.outcomes import Outcomes
+from kmm.judge.explain import explain_accounts
+from kmm.judge.outcomes import Reachable
 from kmm.judge.sets import Sets, judge_sets, reports_beyond
+from kmm.judge.side import account
 from kmm.judge.variants import LoadedVariant
 from kmm.judge.witness import deviation_text, from_record, to_record
 from kmm.kernel.record import Step
-from kmm.mm.variant import Variant
 from kmm.scenario.actors import driver_name, task_names
-from kmm.scenario.concurrent import Concurrent
-from kmm.scenario.drive import Run
 from kmm.scenario.model import Scenario
 from kmm.scenario.recorded import Recorded
 from kmm.scenario.search import EXHAUSTIVE, Search
@@ -37,14 +34,11 @@ def record_of(sets: Sets) -> Recorded:
     mine, other = (sets.baseline, sets.candidate) if sets.side == "baseline" else (sets.candidate, sets.baseline)
     reports = reports_beyond(other)
     for_report = reports(sets.witness, mine.observation(sets.witness))
-
-    def wanted(outcome: bytes, observation: Observation) -> bool:
-        return outcome not in other.exploration.outcomes and (not for_report or reports(outcome, observation))
-
+    wanted = attrs.evolve(reports, but=frozenset(other.exploration.outcomes), beyond=reports.beyond if for_report else None)
     others = other.exploration.executions
     for bound in range(MOST_PREEMPTIONS + 1):
         search = attrs.evolve(mine.search, strategy="dfs", preemption_bound=bound, budget=MOST_EXECUTIONS, jobs=1)
-        found = Outcomes(sets.scenario, mine.program.variant, search, stop=wanted)
+        found = mine.again(search, wanted)
         for each in found.all:
             if wanted(each, found.observation(each)):
                 return to_record(found.schedule(each), side=sets.side, others=others)
@@ -61,20 +55,14 @@ def explain_sets(s: Scenario, baseline: LoadedVariant, candidate: LoadedVariant,
     if not sets.side:
         raise ValueError("both variants come to the same")
     record = record_of(sets)
-    a, b = (_run(s, each.variant, from_record(record)) for each in (baseline, candidate))
-    text = explain_runs(a, b, baseline, candidate).text
+    a, b = (account(s, each.variant, from_record(record)) for each in (baseline, candidate))
+    text = explain_accounts(a, b, baseline, candidate).text
     return "\n".join([*_claim(sets, record), "", text, "", *_columns(s, b if record.side == "candidate" else a)]), record
-
-
-def _run(s: Scenario, variant: Variant, schedule: Schedule) -> Run:
-    program = Concurrent(s, variant, lambda _: b"", record=True)
-    replay(program, schedule)
-    return program.run
 
 
 def _claim(sets: Sets, record: Recorded) -> list[str]:
     mine, other = (sets.baseline, sets.candidate) if record.side == "baseline" else (sets.candidate, sets.baseline)
-    names = [each.program.variant.name for each in (mine, other)]
+    names = [each.name for each in (mine, other)]
     count, deviations = len(other.all), len(record.deviations)
     text = (
         f"{names[0]} can come to something that {names[1]} never does: {names[1]} has {count} outcome{'s' if count > 1 else ''} in "
@@ -87,13 +75,13 @@ def _claim(sets: Sets, record: Recorded) -> list[str]:
     return out
 
 
-def _how(of: Outcomes) -> str:
+def _how(of: Reachable) -> str:
     return "which are all that matter" if of.exploration.complete else "which are not all"
 
 
-def _columns(s: Scenario, run: Run) -> list[str]:
+def _columns(s: Scenario, shown: Account) -> list[str]:
     tasks = [*driver_name(s), *task_names(s)]
-    events = [Event(step.task, step.text, _where(step), step.text.partition(":")[0].isupper()) for step in steps_of(run)]
+    events = [Event(step.task, step.text, _where(step), step.text.partition(":")[0].isupper()) for step in shown.steps]
     tasks += dict.fromkeys(event.task for event in events if event.task not in tasks)
     return columns(events, tasks)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, Protocol
+
+import attrs
 
 from kmm.explore import Exploration, Progress, Schedule, explore, replay, schedule_of
-from kmm.judge.observe import Observation, observe
+from kmm.judge.observe import Observation, Value, observe
 from kmm.kernel.stop import NotApplicable
 from kmm.mm.variant import Variant
 from kmm.scenario.concurrent import Concurrent
@@ -14,8 +15,52 @@ from kmm.scenario.drive import Run
 from kmm.scenario.model import Scenario
 from kmm.scenario.search import Search
 
-Wanted: TypeAlias = Callable[[bytes, Observation], bool]
-"""Whether an outcome is looked for."""
+
+@attrs.frozen
+class Wanted:
+    """Which outcome is looked for.
+
+    :param but: canonical bytes of those that are not
+    :param beyond: a sanitizer must say something of it that is none of these; ``None``: it need not
+    """
+
+    but: frozenset[bytes]
+    beyond: frozenset[Value] | None
+
+    def __call__(self, outcome: bytes, observation: Observation) -> bool:
+        return outcome not in self.but and (self.beyond is None or not self.beyond.issuperset(observation.violations))
+
+
+class Reachable(Protocol):
+    """What can be come to, here or in another process."""
+
+    @property
+    def name(self) -> str:
+        """Of the variant."""
+
+    @property
+    def search(self) -> Search:
+        """How it was searched for."""
+
+    @property
+    def exploration(self) -> Exploration:
+        """How many executions gave each, and whether there can be others."""
+
+    @property
+    def all(self) -> tuple[bytes, ...]:
+        """Canonical bytes of each, sorted."""
+
+    def observation(self, outcome: bytes) -> Observation:
+        """One of them."""
+
+    def schedule(self, outcome: bytes) -> Schedule:
+        """A schedule that leads to one of them."""
+
+    def comes_to(self, schedule: Schedule) -> bytes:
+        """Where a schedule leads."""
+
+    def again(self, search: Search, stop: Wanted | None = None) -> Reachable:
+        """Search once more, in another way."""
 
 
 class Outcomes:
@@ -66,6 +111,11 @@ class Outcomes:
         return outcome
 
     @property
+    def name(self) -> str:
+        """Of the variant."""
+        return self.program.variant.name
+
+    @property
     def all(self) -> tuple[bytes, ...]:
         """Canonical bytes of each, sorted."""
         return tuple(self.exploration.outcomes)
@@ -79,6 +129,14 @@ class Outcomes:
     def schedule(self, outcome: bytes) -> Schedule:
         """A schedule that leads to one of them."""
         return schedule_of(self.program, self.exploration, outcome)
+
+    def comes_to(self, schedule: Schedule) -> bytes:
+        """Where a schedule leads."""
+        return replay(self.program, schedule).outcome
+
+    def again(self, search: Search, stop: Wanted | None = None) -> Outcomes:
+        """Search once more, in another way."""
+        return Outcomes(self.program.scenario, self.program.variant, search, stop=stop)
 
     def run(self, outcome: bytes) -> Run:
         """A run that ends with one of them."""

@@ -7,12 +7,13 @@ from typing import Final
 import attrs
 
 from kmm.judge.differing import differing, hangs
-from kmm.judge.observe import Observation, observe
+from kmm.judge.observe import Observation
+from kmm.judge.side import observation
 from kmm.kernel.stop import NotApplicable
 from kmm.mm.variant import Variant
 from kmm.scenario.errors import StepError
 from kmm.scenario.model import Scenario
-from kmm.scenario.run import IMPOSSIBLE, run
+from kmm.scenario.run import IMPOSSIBLE
 from kmm.scenario.search import EXHAUSTIVE, Search
 
 SECOND_CHANCE: Final = 10
@@ -52,17 +53,17 @@ def judge_pair(s: Scenario, baseline: Variant, candidate: Variant, search: Searc
     """
     if s.actors:
         return _judge_sets(s, baseline, candidate, search)
-    a = _observation(s, baseline)
-    b = _observation(s, candidate)
+    a = observation(s, baseline)
+    b = observation(s, candidate, like=a)
     if a is None or b is None:
         return Pair(s, a, b, False, ())
     if a.outcome == b.outcome and a.outcome.startswith(IMPOSSIBLE):
         return Pair(s, a, b, False, ())
     if hangs(a) != hangs(b):
         if hangs(a):
-            a = _observation(s, baseline, SECOND_CHANCE) or a
+            a = observation(s, baseline, SECOND_CHANCE) or a
         else:
-            b = _observation(s, candidate, SECOND_CHANCE) or b
+            b = observation(s, candidate, SECOND_CHANCE) or b
     return Pair(s, a, b, True, differing(a, b))
 
 
@@ -92,8 +93,3 @@ def _judge_sets(s: Scenario, baseline: Variant, candidate: Variant, search: Sear
         common=common,
         digest=sets.digest(),
     )
-
-
-def _observation(s: Scenario, variant: Variant, budget_factor: int = 1) -> Observation | None:
-    finished = run(s, variant, budget_factor=budget_factor)
-    return observe(finished) if finished.applicable else None

@@ -37,6 +37,7 @@ _LOOK_S: Final = 0.5
 _TICK_S: Final = 0.25
 _LOOKAHEAD: Final = 64
 _BEAT: Final = struct.Struct("=qQ")
+_elsewhere = 0
 
 Beat: TypeAlias = Callable[[int], None]
 """A worker calls it with each position of its task, just before it works on it."""
@@ -44,6 +45,10 @@ Beat: TypeAlias = Callable[[int], None]
 
 class WorkerError(RuntimeError):
     """A worker failed for a reason that is not the variant's; the text has its traceback."""
+
+
+class GoneError(RuntimeError):
+    """Another process that this one needs has ended; a worker that raises it is lost at its position."""
 
 
 class OutOfTime(Exception):
@@ -161,6 +166,8 @@ def _in_worker(work: Callable[[Beat], object], shared: mmap.mmap, result: Connec
         gc.disable()  # a worker lives for one task, and what its runs leave behind goes with it
         _tick(shared, parent)
         result.send_bytes(pickle.dumps((True, work(lambda position: _BEAT.pack_into(shared, 0, position, 0)))))
+    except GoneError:
+        os._exit(1)
     except BaseException:
         result.send_bytes(pickle.dumps((False, traceback.format_exc())))
     finally:
@@ -186,10 +193,19 @@ def _tick(shared: mmap.mmap, parent: int) -> None:
             os._exit(1)
         machine = getattr(current, "machine", None)
         position, _ = _BEAT.unpack(shared[:])
-        _BEAT.pack_into(shared, 0, position, 0 if machine is None else machine.budget & sys.maxsize)
+        _BEAT.pack_into(shared, 0, position, _elsewhere + (0 if machine is None else machine.budget) & sys.maxsize)
 
     signal.signal(signal.SIGALRM, publish)
     signal.setitimer(signal.ITIMER_REAL, _TICK_S, _TICK_S)
+
+
+def sign_of_life(steps: int) -> None:
+    """What this worker waits for goes on in another process.
+
+    :param steps: a number that changes as long as it does
+    """
+    global _elsewhere
+    _elsewhere = steps
 
 
 class _Slot(Generic[T, R]):

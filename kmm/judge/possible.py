@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 
 from kmm.judge.pool import Beat, Skip, guarded
+from kmm.judge.side import impossible
 from kmm.judge.variants import LoadedVariant
 from kmm.scenario.errors import StepError
 from kmm.scenario.files import MAX_BYTES_MANY, read_text
 from kmm.scenario.lines import line_of
 from kmm.scenario.model import Scenario
-from kmm.scenario.run import run
 
 
 def need_possible(s: Scenario, loaded: LoadedVariant, path: str | os.PathLike[str], number: int | None = None) -> None:
@@ -28,7 +28,7 @@ def need_possible(s: Scenario, loaded: LoadedVariant, path: str | os.PathLike[st
             return None
         beat(0)
         try:
-            return run(s, loaded.variant).impossible
+            return impossible(s, loaded.variant)
         except StepError as error:
             return error
 

@@ -11,10 +11,11 @@ import attrs
 
 from kmm.judge.chunk import is_different
 from kmm.judge.explanation import explanation
+from kmm.judge.named import Named, Opener, from_table, open_here, to_table
 from kmm.judge.pair import judge_pair
 from kmm.judge.pool import STALL_S, Beat, Skip, guarded
 from kmm.judge.possible import need_possible
-from kmm.judge.variants import LoadedVariant, load_variant
+from kmm.judge.variants import LoadedVariant
 from kmm.scenario.actors import driver_name, task_names
 from kmm.scenario.errors import ScenarioError
 from kmm.scenario.files import read_text, write_atomic
@@ -63,16 +64,17 @@ def default_name(s: Scenario) -> str:
 
 
 def write_counterexample(
-    path: Path, s: Scenario, *, baseline: str, candidate: str, expect: str = DIFFERENT, schedule: Recorded | None = None
+    path: Path, s: Scenario, *, baseline: str | Named, candidate: str | Named, expect: str = DIFFERENT, schedule: Recorded | None = None
 ) -> None:
     """Write a counterexample; a file that was there is replaced whole, or not at all.
 
-    :param baseline: name of the variant, or its path from the current directory; in the file it is from the file's directory
+    :param baseline: name of the variant, or its path from the current directory, or where else it is; paths in the file are from
+        the file's directory
     :param candidate: likewise
     :param schedule: beside actors: leads one variant where the other never comes
     :raises ScenarioError: it cannot be written, or does not read back as what it is
     """
-    sides = {"baseline": _from_file(baseline, path), "candidate": _from_file(candidate, path), "expect": expect}
+    sides = {**_table(baseline, "baseline", path), **_table(candidate, "candidate", path), "expect": expect}
     text = render_file(ScenarioFile(s, sides, schedule))
     write_atomic(path, text)
     again = parse_file(read_text(path), str(path))
@@ -80,17 +82,22 @@ def write_counterexample(
         raise ScenarioError("the counterexample does not read back as it was written", "report this", str(path))
 
 
-def replay(path: str | os.PathLike[str], *, stall_s: float = STALL_S) -> Replay:
+def _table(side: str | Named, role: str, path: Path) -> dict[str, str]:
+    return to_table(side if isinstance(side, Named) else Named(side), role, path)
+
+
+def replay(path: str | os.PathLike[str], *, stall_s: float = STALL_S, opened: Opener = open_here) -> Replay:
     """Run a counterexample again; the code of both variants is executed.
 
     :param stall_s: seconds after which a run that makes no step is given up
+    :param opened: loads the variants
     :raises ScenarioError: the file cannot be read, or is not a counterexample
     :raises VariantError: one of its variants cannot be loaded
     """
     s, table, names, search = _read(Path(path))
-    baseline, candidate = (load_variant(name) for name in names)
-    need_possible(s, baseline, path)
-    outcome = _run(s, baseline, candidate, search, stall_s)
+    with opened(*names) as (baseline, candidate):
+        need_possible(s, baseline, path)
+        outcome = _run(s, baseline, candidate, search, stall_s)
     return Replay(
         scenario=s,
         baseline=baseline,
@@ -102,7 +109,7 @@ def replay(path: str | os.PathLike[str], *, stall_s: float = STALL_S) -> Replay:
     )
 
 
-def _read(path: Path) -> tuple[Scenario, dict[str, str], tuple[str, str], Search]:
+def _read(path: Path) -> tuple[Scenario, dict[str, str], tuple[Named, Named], Search]:
     text = read_text(path)
     file = parse_file(text, str(path))
     s, table = file.scenario, file.replay
@@ -115,7 +122,7 @@ def _read(path: Path) -> tuple[Scenario, dict[str, str], tuple[str, str], Search
     if file.schedule is not None:
         _need_tasks(s, file.schedule, text, path)
     search = EXHAUSTIVE if file.schedule is None else attrs.evolve(EXHAUSTIVE, memory=file.schedule.memory)
-    return s, table, (_to_file(table.get("baseline", "v12"), path), _to_file(table.get("candidate", "reviewed"), path)), search
+    return s, table, (from_table(table, "baseline", "v12", path), from_table(table, "candidate", "reviewed", path)), search
 
 
 def _need_tasks(s: Scenario, schedule: Recorded, text: str, path: Path) -> None:
@@ -128,26 +135,6 @@ def _need_tasks(s: Scenario, schedule: Recorded, text: str, path: Path) -> None:
                 raise ScenarioError(f'the schedule is for another scenario: there is no task "{task}"', "drop [schedule]", where)
 
 
-def _is_path(name: str) -> bool:
-    return "/" in name or name.endswith(".py")
-
-
-def _from_file(name: str, path: Path) -> str:
-    """A variant as the file names it."""
-    return _path_from(name, path.parent) if _is_path(name) else name
-
-
-def _to_file(name: str, path: Path) -> str:
-    """A variant of the file as the current directory names it."""
-    return _path_from(str(path.parent / name), Path()) if path.parent != Path() and _is_path(name) else name
-
-
-def _path_from(name: str, directory: Path) -> str:
-    """A path as seen from a directory; still one when it has but one part."""
-    relative = os.path.relpath(name, directory)
-    return relative if _is_path(relative) else f"./{relative}"
-
-
 def _run(s: Scenario, baseline: LoadedVariant, candidate: LoadedVariant, search: Search, stall_s: float) -> _Outcome:
     def work(_task: None, skip: Skip, beat: Beat) -> _Outcome:
         if 0 in skip:
@@ -158,7 +145,7 @@ def _run(s: Scenario, baseline: LoadedVariant, candidate: LoadedVariant, search:
             return _Outcome(UNDETERMINED, (), "one of the variants does not do what the scenario asks for")
         if pair.lead:
             return _Outcome(UNDETERMINED, (), "the search of the schedules ended before it could tell")
-        intended = candidate.intended.get(baseline.variant.name, ())
+        intended = candidate.intended.get(baseline.known_as, ())
         if not is_different(pair, intended, refines=pair.refines):
             return _Outcome(EQUIVALENT, (), "")
         return _Outcome(DIFFERENT, pair.differs, explanation(s, baseline, candidate, search))

@@ -7,10 +7,11 @@ from typing import Final
 
 import attrs
 
-from kmm.explore import Progress, replay
+from kmm.explore import Progress
 from kmm.judge.differing import differing
 from kmm.judge.observe import Observation
-from kmm.judge.outcomes import Outcomes, Wanted
+from kmm.judge.outcomes import Reachable, Wanted
+from kmm.judge.side import outcomes
 from kmm.mm.variant import Variant
 from kmm.scenario.model import Scenario
 from kmm.scenario.search import Search
@@ -35,8 +36,8 @@ class Sets:
     """
 
     scenario: Scenario
-    baseline: Outcomes
-    candidate: Outcomes
+    baseline: Reachable
+    candidate: Reachable
     relation: str
     witness: bytes = b""
     side: str = ""
@@ -74,8 +75,8 @@ def judge_sets(s: Scenario, baseline: Variant, candidate: Variant, search: Searc
 
     When the baseline's are exhausted, the first outcome of the candidate with a report that no outcome of the baseline has ends the search.
     """
-    a = Outcomes(s, baseline, search, progress)
-    b = Outcomes(s, candidate, search, progress, stop=reports_beyond(a) if a.exploration.complete else None)
+    a = outcomes(s, baseline, search, progress)
+    b = outcomes(s, candidate, search, progress, stop=reports_beyond(a) if a.exploration.complete else None)
     only_candidate = _missing(b, a)
     if only_candidate:
         return Sets(s, a, b, DIFFERENT if a.exploration.complete else UNDETERMINED, _worst(only_candidate, b, a), "candidate")
@@ -85,28 +86,27 @@ def judge_sets(s: Scenario, baseline: Variant, candidate: Variant, search: Searc
     return Sets(s, a, b, EQUAL)
 
 
-def reports_beyond(other: Outcomes) -> Wanted:
+def reports_beyond(other: Reachable) -> Wanted:
     """Whether a sanitizer says something of an outcome that it says of none of the other side's."""
-    known = {each for outcome in other.all for each in other.observation(outcome).violations}
-    return lambda _outcome, observation: not known.issuperset(observation.violations)
+    return Wanted(frozenset(), frozenset(each for outcome in other.all for each in other.observation(outcome).violations))
 
 
-def _worst(only: list[bytes], mine: Outcomes, other: Outcomes) -> bytes:
+def _worst(only: list[bytes], mine: Reachable, other: Reachable) -> bytes:
     """The first with a report of its own, else the first."""
     wanted = reports_beyond(other)
     return next((each for each in only if wanted(each, mine.observation(each))), only[0])
 
 
-def _missing(of: Outcomes, other: Outcomes) -> list[bytes]:
+def _missing(of: Reachable, other: Reachable) -> list[bytes]:
     """Outcomes that only one side shows. Where the other was not exhausted, each of them is a lead that is followed."""
     missing = [each for each in of.all if each not in other.exploration.outcomes]
     if other.exploration.complete:
         return missing
-    open_leads = [each for each in missing if replay(other.program, of.schedule(each)).outcome != each]
+    open_leads = [each for each in missing if other.comes_to(of.schedule(each)) != each]
     return _not_sampled(open_leads, other) if open_leads else []
 
 
-def _not_sampled(leads: list[bytes], other: Outcomes) -> list[bytes]:
+def _not_sampled(leads: list[bytes], other: Reachable) -> list[bytes]:
     search = attrs.evolve(
         other.search,
         strategy=LEAD_STRATEGY,
@@ -115,5 +115,5 @@ def _not_sampled(leads: list[bytes], other: Outcomes) -> list[bytes]:
         seconds=None,
         seed=other.search.seed + 1,
     )
-    found = Outcomes(other.program.scenario, other.program.variant, search).exploration.outcomes
+    found = other.again(search).exploration.outcomes
     return [each for each in leads if each not in found]

@@ -15,6 +15,8 @@ from typing import Final
 
 import attrs
 
+import kmm
+from kmm.judge.elsewhere import Elsewhere
 from kmm.judge.errors import VariantError
 from kmm.judge.observe import OBSERVABLES
 from kmm.judge.pool import Beat, Skip, guarded
@@ -22,6 +24,7 @@ from kmm.mm.intended import Intended, IntendedDifference
 from kmm.mm.variant import Variant
 
 MAX_BYTES: Final = 4 << 20
+_ROOT: Final = Path(kmm.__file__).parent.parent
 _NAME: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _LINKS: Final = (
     "collapse_scan_mm_slot",
@@ -53,9 +56,21 @@ class LoadedVariant:
     @property
     def files(self) -> frozenset[str]:
         """The sources of the variant's code: its module, and those of the functions that it took from elsewhere."""
+        if isinstance(self.variant, Elsewhere):
+            return self.variant.files
         links = (getattr(self.variant, link) for link in _LINKS)
         codes = (getattr(link, "__code__", None) for link in links)
         return frozenset({str(self.path), *(code.co_filename for code in codes if isinstance(code, types.CodeType))})
+
+    @property
+    def known_as(self) -> str:
+        """Its name, whatever tree it is of; declarations of intended differences call it so."""
+        return self.variant.known_as if isinstance(self.variant, Elsewhere) else self.variant.name
+
+    @property
+    def root(self) -> Path:
+        """The source tree that its callees come from."""
+        return Path(self.variant.root) if isinstance(self.variant, Elsewhere) else _ROOT
 
 
 def load_variant(name_or_path: str) -> LoadedVariant:
@@ -71,7 +86,7 @@ def load_variant(name_or_path: str) -> LoadedVariant:
         raise VariantError(f'"{name_or_path}" is not the name of a variant', "name one, or give a path that ends in .py")
     relative = Path(*name_or_path.split(".")).with_suffix(".py")
     installed = _installed()
-    for refactors, origin in ((_checkout(), f"refactors/{relative} of the checkout"), (installed, f"installed refactors.{name_or_path}")):
+    for refactors, origin in ((checkout(), f"refactors/{relative} of the checkout"), (installed, f"installed refactors.{name_or_path}")):
         if refactors is not None and (refactors / relative).is_file() and relative.name != "__init__.py":
             return _load(refactors / relative, origin)
     names = ", ".join(variant_names()) or "none is installed"
@@ -80,11 +95,12 @@ def load_variant(name_or_path: str) -> LoadedVariant:
 
 def variant_names() -> list[str]:
     """Names of the variants of the checkout, or the installed ones."""
-    refactors = _checkout() or _installed()
+    refactors = checkout() or _installed()
     return sorted(path.stem for path in refactors.glob("*.py") if path.stem != "__init__") if refactors else []
 
 
-def _checkout() -> Path | None:
+def checkout() -> Path | None:
+    """The ``refactors`` of the checkout around the current directory."""
     here = Path.cwd()
     found = (each / "refactors" for each in (here, *here.parents) if (each / "refactors" / "__init__.py").is_file())
     return next(found, None)

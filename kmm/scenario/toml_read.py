@@ -26,7 +26,17 @@ T = TypeVar("T")
 Table: TypeAlias = dict[str, object]
 
 FORMAT: Final = 1
-REPLAY_KEYS: Final = ("candidate", "baseline", "expect")
+REPLAY_KEYS: Final = (
+    "candidate",
+    "candidate_tree",
+    "candidate_rev",
+    "candidate_patches",
+    "baseline",
+    "baseline_tree",
+    "baseline_rev",
+    "baseline_patches",
+    "expect",
+)
 TOML_NAME: Final = {
     "pages": "map",
     "vmas": "vma",

@@ -45,8 +45,9 @@ class ReplayItem(pytest.Item):
     def runtest(self) -> None:
         """Run them."""
         from kmm.judge.replay import replay
+        from kmm.lab.sides import opened
 
-        again = replay(self.path)
+        again = replay(self.path, opened=opened)
         if again.relation != again.expect:
             raise NotAsExpectedError(_message(again))
 

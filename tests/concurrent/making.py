@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
-from kmm.judge.outcomes import Outcomes
+from kmm.judge.outcomes import Outcomes, Reachable
 from kmm.mm.variant import Variant
 from kmm.scenario.model import Config, Driver, DriverKind, Geometry, Scenario, Tunables, Vma
 from kmm.scenario.page import PageState
@@ -53,12 +53,12 @@ def outcomes(s: Scenario, variant: Variant = v12.VARIANT, search: Search = EXHAU
     return found
 
 
-def results(found: Outcomes) -> set[str]:
+def results(found: Reachable) -> set[str]:
     """What the driver says in the end."""
     return {found.observation(each).result for each in found.all}
 
 
-def violations(found: Outcomes) -> set[str]:
+def violations(found: Reachable) -> set[str]:
     """What the sanitizers say in any outcome."""
     return {f"{check}: {text}" for each in found.all for check, text in map(_two, found.observation(each).violations)}
 
