@@ -157,7 +157,7 @@ def test_a_replay_of_a_variant_that_does_not_exist(capsys: pytest.CaptureFixture
     [
         (["frobnicate"], "No such command"),
         (["check", "--frobnicate"], "No such option"),
-        (["check", "a", "b"], "unexpected extra argument"),
+        (["check", "a", "b"], "two candidates: a and b"),
         (["check", "--budget", "-1"], "--budget"),
         (["check", "--budget", "0"], "--budget"),
         (["check", "--budget", "nan"], "nan is not a number of seconds"),

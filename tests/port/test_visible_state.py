@@ -98,6 +98,9 @@ class Anything(set[str]):
     def __contains__(self, name: object) -> bool:
         return True
 
+    def __bool__(self) -> bool:
+        return True
+
 
 class EveryObject(dict[str, set[str]]):
     """Of every object every field counts as shared: tasks may switch before each access, not only where they are known to meet."""
