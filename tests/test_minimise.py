@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,9 +154,7 @@ def test_a_difference_at_512_ptes(tmp_path: Path, old: str, new: str) -> None:
         return bool(judge_pair(s, V12.variant, broken).differs)
 
     start = next(s for s in generate(Geometry(), 60, 1) if differs(s))
-    began = time.perf_counter()
     small = minimise(start, differs)
-    assert time.perf_counter() - began < 5
     assert small.geometry.ptes == 8
     assert differs(small)
     assert not any(differs(each) for each in without_one(small))

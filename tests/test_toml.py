@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import attrs
@@ -517,13 +516,3 @@ def test_writing_keeps_mode_and_link(tmp_path: Path) -> None:
     finally:
         os.umask(mask)
     assert (tmp_path / "new.toml").stat().st_mode & 0o777 == 0o640
-
-
-def test_a_capture_loads_fast(tmp_path: Path) -> None:
-    g = Geometry()
-    s = Scenario(geometry=g, tunables=Tunables.default(g), vmas=(Vma(pages="aao." * 128),), driver=Driver(kind=DriverKind.MADVISE))
-    path = tmp_path / "memory.toml"
-    save_many(path, [s] * 150)
-    start = time.process_time()
-    assert len(load_many(path)) == 150
-    assert time.process_time() - start < 1
