@@ -36,7 +36,7 @@ def small(
 
 def family(*scenarios: Scenario, name: str = "tests", kind: str = "exhaustive") -> Family:
     """A family of just these."""
-    return Family(name=name, kind=kind, set="what a test wants", scenarios=lambda: iter(scenarios))
+    return Family(name=name, kind=kind, words="what a test wants", scenarios=lambda: iter(scenarios))
 
 
 def variant(path: Path, body: str) -> LoadedVariant:

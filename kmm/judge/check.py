@@ -207,7 +207,10 @@ class Tally:
             baseline=_side(self.contest.baseline),
             candidate=_side(self.contest.candidate),
             scope=(
-                *(Scope(name=f.name, kind=f.kind, set=f.set, count=n) for f, n in zip(self.families, self.counts, strict=True)),
+                *(
+                    Scope(name=f.name, kind=f.kind, set=f.set if count else "", count=count)
+                    for f, count in zip(self.families, self.counts, strict=True)
+                ),
                 *(Scope(name=f.name, kind=LEFT_OUT, set=f.set, count=0) for f in self.left_out),
             ),
             scenarios=self.judged,

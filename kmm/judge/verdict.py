@@ -51,7 +51,7 @@ class Scope:
     """One family, as far as it was judged.
 
     :param kind: ``exhaustive``, ``covering``, ``sampled`` or ``left out``
-    :param set: the set in one sentence
+    :param set: the set in one sentence; empty when none of it was judged
     :param count: distinct scenarios; one that an earlier family has too counts in both
     """
 

@@ -217,7 +217,6 @@ def covering_family(name: str, factors: Factors, strength: int, seed: int) -> Fa
     :param seed: breaks ties
     """
     plan = Plan(factors.sizes(), strength, factors.possible)
-    allowed, forbidden = plan.count()
     nr = factors.geometry.ptes
     each = (
         f"the letter of each of {nr} pages out of {' '.join(factors.letters)}",
@@ -230,9 +229,12 @@ def covering_family(name: str, factors: Factors, strength: int, seed: int) -> Fa
         f"one VMA, one that goes on on both sides, or two that meet at page {nr // 2}",
         "PR_SET_THP_DISABLE, room in the cgroup (any, none, half a table, a table), a deposited table or none",
     )
-    sentence = f"every allowed combination of {strength} values ({allowed:,}; {forbidden:,} are forbidden) of: {'; '.join(each)}"
+
+    def words() -> str:
+        allowed, forbidden = plan.count()
+        return f"every allowed combination of {strength} values ({allowed:,}; {forbidden:,} are forbidden) of: {'; '.join(each)}"
 
     def scenarios() -> Iterator[Scenario]:
         return map(factors.scenario, covering_rows(plan, seed))
 
-    return Family(name, "covering", sentence, scenarios)
+    return Family(name, "covering", words, scenarios)

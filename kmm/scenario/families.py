@@ -16,7 +16,7 @@ class Family:
 
     :param name: short
     :param kind: ``exhaustive``, ``covering`` or ``sampled``
-    :param set: the set in one sentence
+    :param words: the set in one sentence, or what makes it
     :param scenarios: makes them anew, always in the same order
     :param steps: the scenarios have steps, or actors
     :param search: of the schedules of scenarios with actors
@@ -24,10 +24,15 @@ class Family:
 
     name: str
     kind: str
-    set: str
+    words: str | Callable[[], str]
     scenarios: Callable[[], Iterator[Scenario]]
     steps: bool = False
     search: Search = EXHAUSTIVE
+
+    @property
+    def set(self) -> str:
+        """The set in one sentence; counting what is in it may take a while."""
+        return self.words if isinstance(self.words, str) else self.words()
 
 
 def hypothesis_family(geometry: Geometry, count: int, seed: int) -> Family:

@@ -16,22 +16,25 @@ from kmm.scenario.small_systems import system_families
 _SAMPLES: Final = {"quick": 500, "full": 5000}
 _SYSTEMS: Final = {"quick": 500, "full": 5000}
 SCOPES: Final = tuple(_SAMPLES)
+_FIRST: Final = 2
 _SMOKE: Final = ("failures", "no table", "counts", "passes", "few pages present", "64 KiB pages", "VMA flags", "khugepaged over two ranges")
 _SMOKE_MAP: Final = "aaaaaaaa"
 
 
 def generated(scope: str, seed: int) -> list[Family]:
-    """The families of a scope.
+    """The families of a scope; first those that few scenarios of which tell most variants apart.
 
     :param scope: one of :data:`SCOPES`
     :param seed: of what is sampled
     """
     small = full_families(seed) if scope == "full" else quick_families(seed)
-    beside = concurrent_families(scope)
+    first, beside = small[:_FIRST], concurrent_families(scope)
     return [
-        *small,
+        *first,
+        *beside[:1],
+        *small[_FIRST:],
         *system_families(),
-        *beside,
+        *beside[1:],
         hypothesis_family(Geometry(), _SAMPLES[scope], seed),
         systems_family(_SYSTEMS[scope], seed),
     ]
@@ -46,6 +49,6 @@ def smoke() -> list[Family]:
         return (s for s in events.scenarios() if s.vmas[0].pages == _SMOKE_MAP)
 
     one_map = attrs.evolve(
-        events, name="events, one map", set=f"the events of the quick scope in the map {_SMOKE_MAP}", scenarios=in_one_map
+        events, name="events, one map", words=f"the events of the quick scope in the map {_SMOKE_MAP}", scenarios=in_one_map
     )
     return [one_map, *(families[name] for name in _SMOKE)]

@@ -302,6 +302,16 @@ def _map_families(letters: int) -> tuple[Family, ...]:
     return tuple(families)
 
 
+def _first_look() -> Family:
+    orders = (LENIENT, LENIENT.with_orders(EIGHT, 2))
+    drivers = f"khugepaged, MADV_COLLAPSE and {len(DRIVERS) - 2} direct attempts"
+    return _family(
+        "first look",
+        f"the maps {' '.join(MIXED)}, under {drivers}, with orders 2 and 3 or 2 alone",
+        lambda: (_scenario(*each) for each in product(MIXED, DRIVERS, orders)),
+    )
+
+
 def _one_deviating_page() -> Family:
     batches = (attrs.evolve(EIGHT, lru_batch=1), attrs.evolve(EIGHT, lru_batch=3), EIGHT)
     return _family(
@@ -419,6 +429,7 @@ def quick_families(seed: int) -> tuple[Family, ...]:
     :param seed: breaks ties in the covering sets
     """
     return (
+        _first_look(),
         _one_deviating_page(),
         _family(
             "two deviating pages",
@@ -442,6 +453,7 @@ def full_families(seed: int) -> tuple[Family, ...]:
     places = [(i, j) for j in range(8) for i in range(j)]
     two = "every two letters at every two places of 8 private pages, under"
     return (
+        _first_look(),
         _one_deviating_page(),
         _family("two deviating pages", f"{two} khugepaged", lambda: _pairs(places, KHUGEPAGED)),
         _family("two deviating pages, MADV_COLLAPSE", f"{two} MADV_COLLAPSE", lambda: _pairs(places, MADVISE)),
