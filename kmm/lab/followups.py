@@ -30,7 +30,7 @@ class Followup:
 
     :param name: of its patch, too
     :param title: what it does
-    :param comments: of the review that ask for it
+    :param comments: of the review that it is about
     :param why: one would want it
     :param says: what the judge says of it, and why
     :param kernel: what the kernel did in the end

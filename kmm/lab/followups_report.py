@@ -22,7 +22,7 @@ def print_followups(console: Console, found: Sequence[JudgedFollowup], *, judged
     table.add_column("follow-up", no_wrap=True)
     table.add_column("comments", no_wrap=True)
     table.add_column("what it does", ratio=1)
-    table.add_column("expected")
+    table.add_column("expected", no_wrap=not judged)
     if judged:
         table.add_column("found")
         table.add_column("", no_wrap=True)
