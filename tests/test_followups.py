@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -198,13 +199,23 @@ def test_an_unknown_one_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert said.count("\n") == 1
 
 
-def test_an_interrupt_keeps_what_was_judged(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    done = judged("inc-nr-ptes")
+@pytest.mark.parametrize("raised", [False, True])
+def test_an_interrupt_keeps_what_was_judged(*, raised: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the middle of a judgement, which ends as interrupted; and between two of them."""
+    done = judged("pmd-install")
     stopped: Verdict = attrs.evolve(done.tried[0].verdict, interrupted=True)
-    half = JudgedFollowup(followup=KNOWN[0], tried=(Tried(experiment=KNOWN[0].experiments[0], verdict=stopped),))
-    monkeypatch.setattr("kmm.lab.followups.judge_followups", lambda *_args, **_kwargs: iter([half]))
+
+    def halved(*_: object, **__: object) -> Iterator[JudgedFollowup]:
+        if raised:
+            yield done
+            raise KeyboardInterrupt
+        yield JudgedFollowup(followup=done.followup, tried=(Tried(experiment=done.followup.experiments[0], verdict=stopped),))
+
+    monkeypatch.setattr("kmm.lab.followups.judge_followups", halved)
     assert main(["followups"]) == 3
-    assert capsys.readouterr().out.count("not judged") == len(KNOWN) - 1
+    out = capsys.readouterr().out
+    assert out.count("not judged") == len(KNOWN) - 1
+    assert ("as expected" in out, "undetermined" in out) == (raised, not raised)
 
 
 def test_the_page_is_what_the_file_says() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 
 import click
 
@@ -43,9 +44,10 @@ def followups(ctx: click.Context, name: str | None, no_judge: bool, scope: str, 
     wanted = known if name is None else (followup(known, name),)
     found = [JudgedFollowup(followup=each) for each in wanted]
     if not no_judge:
-        with Progress(console.stderr()) as progress:
-            judged = tuple(judge_followups(wanted, refactors, lambda: families(scope, 0), jobs=jobs, progress=progress.update))
-        found[: len(judged)] = judged
+        with Progress(console.stderr()) as progress, suppress(KeyboardInterrupt):
+            judged = judge_followups(wanted, refactors, lambda: families(scope, 0), jobs=jobs, progress=progress.update)
+            for number, each in enumerate(judged):
+                found[number] = each
     if form == "json":
         click.echo(json.dumps(followups_json(found, judged=not no_judge), indent=2))
     elif name is None:

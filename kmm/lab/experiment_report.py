@@ -6,7 +6,6 @@ import textwrap
 from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Final
 
 import attrs
 from rich.console import Console
@@ -15,17 +14,18 @@ from rich.text import Text
 from kmm.judge.verdict import to_json
 from kmm.lab.experiment import BESIDE, GENERAL, Experiment, Tried
 
-_LINES: Final = 12
 
+def print_tried(console: Console, tried: Tried | None, lines: int | None = None) -> None:
+    """The verdict, and where the two runs part.
 
-def print_tried(console: Console, tried: Tried | None) -> None:
-    """The verdict, and where the two runs part."""
+    :param lines: of the explanation, at most
+    """
     if tried is None:
         return
     said(console, "verdict", f"{tried.verdict.relation.value}, {'as expected' if tried.as_expected else 'which is not as expected'}")
     if tried.verdict.counterexample is not None:
-        lines = tried.verdict.counterexample.explanation.splitlines()
-        for line in [*lines[:_LINES], *(["..."] if len(lines) > _LINES else [])]:
+        told = tried.verdict.counterexample.explanation.splitlines()
+        for line in [*told[:lines], *(["..."] if len(told[:lines]) < len(told) else [])]:
             console.print(Text(f"    {line}".rstrip()), soft_wrap=True)
 
 

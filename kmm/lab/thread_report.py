@@ -20,6 +20,7 @@ from kmm.lab.thread import Comment, Thread
 from kmm.lab.thread_judge import STEPS, Evidence
 
 SCHEMA: Final = 1
+_LINES: Final = 12
 _GOOD: Final = ("equivalent", "as expected")
 
 
@@ -85,7 +86,7 @@ def _experiment(console: Console, experiment: Experiment, tried: Tried | None, r
     else:
         said(console, "judged", f"{experiment.candidate} against {experiment.baseline}")
     said(console, "expected", experiment.expectation)
-    print_tried(console, tried)
+    print_tried(console, tried, _LINES)
 
 
 def _followup(console: Console, judged: JudgedFollowup, refactors: Path) -> None:
