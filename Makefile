@@ -32,6 +32,7 @@ docs: $(READY)
 
 docs-help: $(READY)
 	@$(BIN)/python -m docs._ext.commands
+	@$(BIN)/python -m docs._ext.followups
 
 docs-searches: $(READY)
 	@$(BIN)/python -m docs._ext.searches

@@ -13,6 +13,7 @@ from kmm.cli.main import main
 from kmm.judge.lint import lint
 from kmm.judge.variants import load_variant
 from kmm.lab.experiment import Experiment, try_out
+from kmm.lab.followups import FILE, load_followups
 from kmm.lab.series import Step, patches_of, unfold
 from kmm.lab.thread import Comment, ThreadError, load_thread
 from kmm.lab.thread_judge import Evidence, gather
@@ -55,13 +56,15 @@ def test_what_was_acknowledged_is_dealt_with() -> None:
 
 
 def test_the_questions_about_concurrency_have_experiments() -> None:
-    answered = {name for name, _ in EXPERIMENTS}
+    answered = {each.id for each in THREAD.comments if each.experiments or each.followups}
     assert {"R10", "R11", "R15", "R17", "R18", "R23"} <= answered
 
 
 def test_every_file_of_an_experiment_is_used_and_canonical() -> None:
     files = {path.name for path in (REFACTORS / "experiments").iterdir()}
-    named = {Path(name).name for _, each in EXPERIMENTS for name in (each.patch, each.scenario) if name}
+    own = [each for _, each in EXPERIMENTS]
+    of_followups = [attrs.evolve(each, patch="") for one in load_followups(REFACTORS / FILE) for each in one.experiments]
+    named = {Path(name).name for each in (*own, *of_followups) for name in (each.patch, each.scenario) if name}
     assert files == named
     for path in (REFACTORS / "experiments").glob("*.toml"):
         (scenario,) = load_many(str(path))
@@ -76,28 +79,27 @@ def test_every_patch_of_an_experiment_applies_and_is_clean(patch: str, tmp_path:
 
 
 @pytest.mark.parametrize("experiment", ALONE, ids=lambda each: Path(each.patch).stem)
-def test_experiments_with_nobody_beside(experiment: Experiment, tmp_path: Path) -> None:
-    tried = try_out(experiment, REFACTORS, tmp_path, jobs=1)
+def test_experiments_with_nobody_beside(experiment: Experiment) -> None:
+    (tried,) = try_out([experiment], REFACTORS, few, jobs=1)
     assert tried.as_expected, tried.verdict.relation
 
 
-def test_an_experiment_that_shows_something_else_is_not_as_expected(tmp_path: Path) -> None:
-    one = next(each for each in ALONE if each.shows == "LOCKDEP")
-    for number, wrong in enumerate([attrs.evolve(one, shows="REFCOUNT"), attrs.evolve(one, expect="equivalent", shows="")]):
-        tried = try_out(wrong, REFACTORS, tmp_path / str(number), jobs=1)
-        assert (tried.as_expected, tried.exit_code) == (False, 2)
+def test_an_experiment_that_shows_something_else_is_not_as_expected() -> None:
+    one = next(each for each in ALONE if each.shows == "REFCOUNT")
+    wrong = [attrs.evolve(one, shows="LOCKDEP"), attrs.evolve(one, expect="equivalent", shows="")]
+    assert [(each.as_expected, each.exit_code) for each in try_out(wrong, REFACTORS, few, jobs=1)] == [(False, 2)] * 2
 
 
 def test_evidence_of_steps_and_experiments(tmp_path: Path) -> None:
-    comments = [THREAD.comment(name) for name in ("R01", "R05", "r17")]
+    comments = [THREAD.comment(name) for name in ("R01", "R05", "r16", "R19")]
     evidence = gather(comments, REFACTORS, tmp_path, few, jobs=1)
-    assert [evidence.word(each) for each in comments] == ["", "equivalent", "as expected"]
-    assert [evidence.exit_code(each) for each in comments] == [0, 0, 0]
-    assert sorted(evidence.steps) == [3, 5]
+    assert [evidence.word(each) for each in comments] == ["", "equivalent", "as expected", "as expected"]
+    assert [evidence.exit_code(each) for each in comments] == [0, 0, 0, 0]
+    assert (sorted(evidence.steps), sorted(evidence.tried), sorted(evidence.followups)) == ([3], ["R16"], ["inc-nr-ptes"])
 
 
 def test_what_was_not_judged_is_said() -> None:
-    assert Evidence(steps={}, tried={}).word(THREAD.comment("R18")) == "not judged"
+    assert Evidence().word(THREAD.comment("R18")) == "not judged"
 
 
 def test_a_step_that_is_not_there(tmp_path: Path) -> None:
@@ -124,6 +126,7 @@ ONE = 'format = 1\nabout = "x"\n[[comment]]\nid = "R01"\nby = "a"\nasked = "b"\n
             "R01: experiment's expect is equal",
         ),
         (ONE + '[[comment.experiment]]\nquestion = "q"\nscenario = "s"\nexpect = "different"\n', "both or neither of patch and candidate"),
+        (ONE + '[[comment.experiment]]\nquestion = "q"\npatch = "p"\nexpect = "different"\n', "both or neither of scenario and scope"),
     ],
 )
 def test_a_bad_thread_is_one_line(tmp_path: Path, text: str, said: str) -> None:
@@ -145,15 +148,22 @@ def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["thread", "--no-judge"]) == 0
     out = capsys.readouterr().out
     assert re.findall(r"^R\d\d", out, re.MULTILINE) == [each.id for each in THREAD.comments]
-    assert re.search(r"^R17 .* deferred +step 5, 1 experiment", out, re.MULTILINE)
+    assert re.search(r"^R17 .* deferred +step 5, 3 follow-ups$", out, re.MULTILINE)
 
 
 def test_one_comment_with_its_evidence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["thread", "r16", "--jobs", "1"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("R16, Lorenzo Stoakes: answered\n")
+    assert "-    folio_ref_add(folio, nr_pages - 1)" in out
+    assert "  verdict     different, as expected" in out
+
+
+def test_one_comment_with_its_followups(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["thread", "r19", "--jobs", "1"]) == 0
     out = capsys.readouterr().out
-    assert out.startswith("R19, Lorenzo Stoakes: answered\n")
-    assert "+                mm_inc_nr_ptes(mm)" in out
-    assert "  verdict     different, as expected" in out
+    assert "follow-up inc-nr-ptes: " in out
+    assert "  expected    different, by CONSERVATION: pgtables_bytes; found different\n  more        kmm followups inc-nr-ptes\n" in out
 
 
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -171,9 +181,9 @@ def test_an_unknown_comment_is_one_line(capsys: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.full
 def test_every_verdict_of_the_thread_is_as_it_says(tmp_path: Path) -> None:
-    """The steps are those of tests/test_series.py; here are all experiments, those with actors too."""
-    comments = [attrs.evolve(each, steps=()) for each in THREAD.comments]
+    """The steps are those of tests/test_series.py, the follow-ups those of tests/test_followups.py; here are all experiments."""
+    comments = [attrs.evolve(each, steps=(), followups=()) for each in THREAD.comments]
     evidence = gather(comments, REFACTORS, tmp_path, few)
     found = {each.id: evidence.word(each) for each in comments if each.experiments}
     assert found == dict.fromkeys(found, "as expected")
-    assert len(found) >= 9
+    assert len(found) >= 5

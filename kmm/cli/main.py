@@ -33,6 +33,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "doctor": ("kmm.cli.doctor:doctor", "Show what this machine can do, and what is missing."),
     "explore": ("kmm.cli.explore:explore", "Run a scenario beside others, under every schedule."),
     "fmt": ("kmm.cli.fmt:fmt", "Rewrite scenario files in the canonical form."),
+    "followups": ("kmm.cli.followups:followups", "Try out what the review leaves open."),
     "lint": ("kmm.cli.lint:lint", "Check that variants differ only in what they declare."),
     "new": ("kmm.cli.new:new", "Begin a variant of your own."),
     "predict": ("kmm.cli.predict:predict", "Predict what khugepaged would do to a process."),

@@ -29,8 +29,8 @@ Examples:
 def thread(ctx: click.Context, comment: str | None, no_judge: bool, scope: str, form: str, jobs: int | None) -> None:
     """Show every comment of the review of v12 07/15, or the one called ID with its evidence.
 
-    Steps of kmm series and experiments deal with some of them; these are judged now. A step is expected to be equivalent, an
-    experiment says what it expects.
+    Steps of kmm series, experiments and kmm followups deal with some of them; these are judged now. A step is expected to be
+    equivalent, an experiment says what it expects.
 
     \b
     Exit codes: 0 everything is as expected   2 not so   3 undetermined or interrupted   4 bad input or usage

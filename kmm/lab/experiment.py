@@ -1,22 +1,29 @@
-"""An experiment: a patch on a variant, scenarios, and what the judge is expected to say."""
+"""An experiment: a patch on a variant, what to run with and without it, and what the judge is expected to say."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
 import attrs
 
 from kmm.judge.check import Progress, check
-from kmm.judge.errors import VariantError
-from kmm.judge.variants import load_variant
+from kmm.judge.named import Named
 from kmm.judge.verdict import Relation, Verdict
-from kmm.lab.patch import PatchError
-from kmm.lab.series import patches_of, unfold
+from kmm.lab.sides import opened
 from kmm.live.given import given
+from kmm.scenario.families import Family
+from kmm.scenario.small_concurrent import LOCKLESS, QUICK, one_actor
 from kmm.scenario.toml import load_many
 
 RELATIONS: Final = tuple(each.value for each in Relation if each is not Relation.UNDETERMINED)
+GENERAL: Final = "general"
+"""The scope that the command names."""
+BESIDE: Final = {"actors": QUICK, "lockless": LOCKLESS}
+"""Scopes of every schedule beside each of some actors."""
+MEMORIES: Final = ("sc", "pso")
 
 
 @attrs.frozen(kw_only=True)
@@ -24,23 +31,46 @@ class Experiment:
     """What is tried, and what comes of it.
 
     :param question: in words
-    :param patch: file, relative to the thread's; empty: the candidate is judged as it is
-    :param baseline: name of the variant that the patch is against
-    :param candidate: of the other one, if there is no patch
-    :param scenario: file, relative to the thread's
-    :param memory: ``sc`` or ``pso``
     :param expect: a relation
+    :param patch: file, relative to the directory of the variants; empty: the candidate is judged as it is
+    :param baseline: name of the variant that the patch is for
+    :param candidate: of the other one, if there is no patch
+    :param scenario: file, relative to the directory of the variants
+    :param scope: :data:`GENERAL` or one of :data:`BESIDE`, if there is no scenario
+    :param memory: ``sc`` or ``pso``, for scenarios with actors
     :param shows: what stands in the explanation of the counterexample
     """
 
     question: str
-    scenario: str
     expect: str
     patch: str = ""
     baseline: str = "reviewed"
     candidate: str = ""
+    scenario: str = ""
+    scope: str = ""
     memory: str = "sc"
     shows: str = ""
+
+    @property
+    def expectation(self) -> str:
+        """The relation, and what is to be seen of a difference."""
+        return f"{self.expect}, by {self.shows}" if self.shows else self.expect
+
+    @property
+    def faults(self) -> Iterator[str]:
+        """What is wrong with it as written."""
+        if self.expect not in RELATIONS:
+            yield f"experiment's expect is {self.expect}"
+        if self.memory not in MEMORIES:
+            yield f"experiment's memory is {self.memory}"
+        if self.scope and self.scope not in (GENERAL, *BESIDE):
+            yield f"experiment's scope is {self.scope}"
+        if bool(self.patch) == bool(self.candidate):
+            yield "an experiment has both or neither of patch and candidate"
+        if bool(self.scenario) == bool(self.scope):
+            yield "an experiment has both or neither of scenario and scope"
+        if self.shows and self.expect != Relation.DIFFERENT.value:
+            yield "an experiment shows something and is not different"
 
 
 @attrs.frozen(kw_only=True)
@@ -65,25 +95,37 @@ class Tried:
         return 0 if self.as_expected else 2
 
 
-def try_out(experiment: Experiment, refactors: Path, scratch: Path, *, jobs: int | None = None, progress: Progress | None = None) -> Tried:
-    """Apply the patch to a copy, and judge it.
+def try_out(
+    experiments: Sequence[Experiment],
+    refactors: Path,
+    families: Callable[[], Sequence[Family]],
+    *,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Tried]:
+    """Apply each patch to a copy of the tree, and judge it. An interrupt ends it.
 
-    :param refactors: directory of the thread's file and the variants
-    :param scratch: an empty directory
-    :raises BadInputError: the patch or a scenario cannot be used
+    :param refactors: directory of the variants
+    :param families: the scope :data:`GENERAL`
+    :raises BadInputError: a patch or a scenario cannot be used
     """
-    base = refactors / f"{experiment.baseline}.py"
-    candidate = refactors / f"{experiment.candidate}.py"
-    if experiment.patch:
-        unfolded = unfold(patches_of(refactors / experiment.patch), base, scratch)
-        if unfolded.fault is not None:
-            raise unfolded.fault
-        candidate = unfolded.steps[-1].after
-    try:
-        ours, theirs = load_variant(str(base)), load_variant(str(candidate))
-    except VariantError as error:
-        raise PatchError(error.problem, error.remedy, experiment.patch or experiment.candidate) from error
-    if experiment.patch:
-        theirs = attrs.evolve(theirs, variant=attrs.evolve(theirs.variant, name=Path(experiment.patch).stem))
-    families = given(load_many(str(refactors / experiment.scenario)), "the experiment", experiment.memory)
-    return Tried(experiment=experiment, verdict=check(ours, theirs, families, seed=0, jobs=jobs, progress=progress))
+    for (baseline, candidate, patch), group in groupby(experiments, lambda each: (each.baseline, each.candidate, each.patch)):
+        tree = str(refactors.parent)
+        theirs = Named(baseline, tree, patches=(str(refactors / patch),)) if patch else Named(candidate, tree)
+        with opened(Named(baseline, tree), theirs) as sides:
+            for each in group:
+
+                def said(family: str, judged: int, name: str = Path(patch).stem or candidate) -> None:
+                    if progress is not None:
+                        progress(f"{name}, {family}", judged)
+
+                verdict = check(*sides, _families(each, refactors, families), seed=0, jobs=jobs, progress=said)
+                yield Tried(experiment=each, verdict=verdict)
+                if verdict.interrupted:
+                    return
+
+
+def _families(experiment: Experiment, refactors: Path, general: Callable[[], Sequence[Family]]) -> Sequence[Family]:
+    if experiment.scenario:
+        return given(load_many(str(refactors / experiment.scenario)), "the experiment", experiment.memory)
+    return general() if experiment.scope == GENERAL else (one_actor(BESIDE[experiment.scope], experiment.memory),)

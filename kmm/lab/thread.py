@@ -1,17 +1,17 @@
-"""The review thread as data: every comment, what became of it, and which steps and experiments deal with it."""
+"""The review thread as data: every comment, what became of it, and which steps, experiments and follow-ups deal with it."""
 
 from __future__ import annotations
 
 import re
-import tomllib
 from pathlib import Path
 from typing import Final
 
 import attrs
-import cattrs
-from cattrs.errors import BaseValidationError
 
-from kmm.lab.experiment import RELATIONS, Experiment
+from kmm.lab.experiment import Experiment
+from kmm.lab.followups import FILE as FOLLOWUPS
+from kmm.lab.followups import Followup, load_followups
+from kmm.lab.toml_file import key, read_toml
 from kmm.scenario.errors import BadInputError
 
 FORMAT: Final = 1
@@ -35,6 +35,7 @@ class Comment:
     :param later: what happened afterwards; may be empty
     :param steps: numbers of the series' steps that deal with it
     :param experiments: that do
+    :param followups: that do
     """
 
     id: str
@@ -44,7 +45,8 @@ class Comment:
     answer: str = ""
     later: str = ""
     steps: tuple[int, ...] = ()
-    experiments: tuple[Experiment, ...] = ()
+    experiments: tuple[Experiment, ...] = attrs.field(default=(), metadata=key("experiment"))
+    followups: tuple[Followup, ...] = attrs.field(default=(), metadata=key(""))
 
 
 @attrs.frozen(kw_only=True)
@@ -75,51 +77,29 @@ class Thread:
 class _File:
     format: int
     about: str
-    comment: tuple[Comment, ...]
+    comments: tuple[Comment, ...] = attrs.field(metadata=key("comment"))
 
 
 def load_thread(path: Path) -> Thread:
-    """Read a thread.
+    """Read a thread, and the follow-ups beside it.
 
     :raises ThreadError: it cannot be read, or something in it is unknown or missing
+    :raises FollowupError: the follow-ups cannot
     """
-    remedy = f"see the {FILE} of the project for the form"
-    try:
-        data: object = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ThreadError(f"cannot be read ({error.strerror})", "run kmm where its refactors are", str(path)) from None
-    except ValueError as error:
-        raise ThreadError(f"is no TOML ({error})", "correct it", str(path)) from None
-    converter = cattrs.Converter(forbid_extra_keys=True)
-    try:
-        file = converter.structure(_named(data), _File)
-    except (BaseValidationError, TypeError, ValueError, AttributeError) as error:
-        said = cattrs.transform_error(error)[0] if isinstance(error, BaseValidationError) else str(error)
-        raise ThreadError(f"is no thread ({said})", remedy, str(path)) from None
-    for comment in file.comment:
+    file = read_toml(path, _File, "thread", ThreadError)
+    for comment in file.comments:
         _check(comment, path)
-    ids = [comment.id for comment in file.comment]
+    ids = [comment.id for comment in file.comments]
     if file.format != FORMAT or len(set(ids)) != len(ids) or not ids:
+        remedy = f"see the {FILE} of the project for the form"
         raise ThreadError(f"is not of format {FORMAT}, or has an id twice, or none", remedy, str(path))
-    return Thread(about=file.about, path=path, comments=file.comment)
-
-
-def _named(data: object) -> object:
-    """TOML's ``[[comment.experiment]]`` is one of ``experiments``."""
-    if isinstance(data, dict):
-        for each in data.get("comment", ()):
-            if isinstance(each, dict) and "experiment" in each:
-                each["experiments"] = each.pop("experiment")
-    return data
+    followups = load_followups(path.parent / FOLLOWUPS)
+    comments = [attrs.evolve(each, followups=tuple([one for one in followups if each.id in one.comments])) for each in file.comments]
+    return Thread(about=file.about, path=path, comments=tuple(comments))
 
 
 def _check(comment: Comment, path: Path) -> None:
-    wrong = [f"experiment's expect is {each.expect}" for each in comment.experiments if each.expect not in RELATIONS]
-    wrong += [
-        "an experiment has both or neither of patch and candidate"
-        for each in comment.experiments
-        if bool(each.patch) == bool(each.candidate)
-    ]
+    wrong = [fault for each in comment.experiments for fault in each.faults]
     if comment.disposition not in DISPOSITIONS:
         wrong.append(f"disposition is {comment.disposition}")
     if not re.fullmatch(r"R\d\d", comment.id):

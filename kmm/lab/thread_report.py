@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -14,13 +13,15 @@ from rich.text import Text
 
 from kmm.judge.verdict import to_json
 from kmm.lab.experiment import Experiment, Tried
+from kmm.lab.experiment_report import experiments_json, pairs, print_tried, said, title, verbatim, where
+from kmm.lab.followups import JudgedFollowup
 from kmm.lab.series import patches_of
 from kmm.lab.thread import Comment, Thread
 from kmm.lab.thread_judge import STEPS, Evidence
 
 SCHEMA: Final = 1
-_GOOD: Final = ("equivalent", "as expected")
 _LINES: Final = 12
+_GOOD: Final = ("equivalent", "as expected")
 
 
 def print_thread(console: Console, thread: Thread, evidence: Evidence | None) -> None:
@@ -46,71 +47,54 @@ def print_thread(console: Console, thread: Thread, evidence: Evidence | None) ->
 
 def _dealt(comment: Comment) -> str:
     steps = [f"step {', '.join(map(str, comment.steps))}"] if comment.steps else []
-    count = len(comment.experiments)
-    return ", ".join([*steps, *([f"{count} experiment{'s' if count > 1 else ''}"] if count else [])])
+    counts = (("experiment", len(comment.experiments)), ("follow-up", len(comment.followups)))
+    return ", ".join([*steps, *(f"{count} {what}{'s' if count > 1 else ''}" for what, count in counts if count)])
 
 
 def print_comment(console: Console, thread: Thread, comment: Comment, evidence: Evidence | None) -> None:
     """Everything about one, with the patches that deal with it."""
     refactors = thread.path.parent
+    known = evidence or Evidence()
     console.print(Text(f"{comment.id}, {comment.by}: {comment.disposition}", style="bold"), soft_wrap=True)
-    for title, text in (("asked", comment.asked), ("answer", comment.answer), ("later", comment.later)):
+    for head, text in (("asked", comment.asked), ("answer", comment.answer), ("later", comment.later)):
         if text:
-            _said(console, title, text)
+            said(console, head, text)
     for number in comment.steps:
-        _title(console, f"step {number}")
+        title(console, f"step {number}")
         patch = patches_of(refactors / STEPS)[number - 1]
-        _verbatim(console, Path(patch.origin))
-        if evidence is not None and number in evidence.steps:
-            judged = evidence.steps[number]
-            _said(console, "verdict", f"{judged.verdict.relation.value}, {judged.verdict.scenarios:,} pairs judged")
-            _said(console, "certificate", judged.verdict.certificate)
-    tried: Sequence[Tried | None] = evidence.tried.get(comment.id, ()) if evidence is not None else ()
-    tried = [*tried, *[None] * (len(comment.experiments) - len(tried))]
-    for number, (experiment, each) in enumerate(zip(comment.experiments, tried, strict=True), 1):
-        _title(console, f"experiment {number}")
-        _experiment(console, experiment, each, refactors)
-    if not comment.steps and not comment.experiments:
+        verbatim(console, Path(patch.origin))
+        if number in known.steps:
+            judged = known.steps[number]
+            said(console, "verdict", f"{judged.verdict.relation.value}, {judged.verdict.scenarios:,} pairs judged")
+            said(console, "certificate", judged.verdict.certificate)
+    for number, (experiment, tried) in enumerate(pairs(comment.experiments, known.tried.get(comment.id, ())), 1):
+        title(console, f"experiment {number}")
+        _experiment(console, experiment, tried, refactors)
+    for followup in comment.followups:
+        title(console, f"follow-up {followup.name}: {followup.title}")
+        _followup(console, known.followups.get(followup.name, JudgedFollowup(followup=followup)), refactors)
+    if not comment.steps and not comment.experiments and not comment.followups:
         console.print()
-        console.print("no step and no experiment deals with it")
+        console.print("no step, no experiment and no follow-up deals with it")
 
 
 def _experiment(console: Console, experiment: Experiment, tried: Tried | None, refactors: Path) -> None:
-    _said(console, "question", experiment.question)
-    _said(console, "scenario", f"{refactors.name}/{experiment.scenario}" + (", under store buffers" if experiment.memory == "pso" else ""))
+    said(console, "question", experiment.question)
+    said(console, "in", where(experiment, refactors))
     if experiment.patch:
-        _verbatim(console, refactors / experiment.patch)
+        verbatim(console, refactors / experiment.patch)
     else:
-        _said(console, "judged", f"{experiment.candidate} against {experiment.baseline}")
-    _said(console, "expected", experiment.expect + (f", by {experiment.shows}" if experiment.shows else ""))
-    if tried is None:
-        return
-    _said(console, "verdict", f"{tried.verdict.relation.value}, {'as expected' if tried.as_expected else 'which is not as expected'}")
-    if tried.verdict.counterexample is not None:
-        lines = tried.verdict.counterexample.explanation.splitlines()
-        for line in [*lines[:_LINES], *(["..."] if len(lines) > _LINES else [])]:
-            console.print(Text(f"    {line}"), soft_wrap=True)
+        said(console, "judged", f"{experiment.candidate} against {experiment.baseline}")
+    said(console, "expected", experiment.expectation)
+    print_tried(console, tried, _LINES)
 
 
-def _title(console: Console, title: str) -> None:
-    console.print()
-    console.print(Text(title, style="bold"))
-
-
-def _said(console: Console, title: str, text: str) -> None:
-    lead = f"  {title:<12}"
-    for line in textwrap.wrap(text, max(console.width, 60), initial_indent=lead, subsequent_indent=" " * len(lead)):
-        console.print(Text(line), soft_wrap=True)
-
-
-def _verbatim(console: Console, patch: Path) -> None:
-    """A patch without its mail headers."""
-    _said(console, "patch", f"{'/'.join(patch.parts[-3:])}")
-    text = patch.read_text(encoding="utf-8")
-    _, _, body = text.partition("\n\n")
-    for line in body.rstrip().splitlines():
-        style = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], "")
-        console.print(Text(f"    {line}".rstrip(), style=style), soft_wrap=True)
+def _followup(console: Console, judged: JudgedFollowup, refactors: Path) -> None:
+    for experiment, tried in pairs(judged.followup.experiments, judged.tried):
+        found = f"; found {tried.verdict.relation.value}" if tried is not None else ""
+        said(console, "in", where(experiment, refactors))
+        said(console, "expected", f"{experiment.expectation}{found}")
+    said(console, "more", f"kmm followups {judged.followup.name}")
 
 
 def thread_json(thread: Thread, comments: Sequence[Comment], evidence: Evidence | None) -> dict[str, object]:
@@ -119,17 +103,10 @@ def thread_json(thread: Thread, comments: Sequence[Comment], evidence: Evidence 
 
 
 def _comment(comment: Comment, evidence: Evidence | None) -> dict[str, object]:
-    known = evidence or Evidence(steps={}, tried={})
-    tried = known.tried.get(comment.id, ())
+    known = evidence or Evidence()
     return {
-        **attrs.asdict(comment, filter=lambda attribute, _value: attribute.name not in ("steps", "experiments")),
+        **attrs.asdict(comment, filter=lambda attribute, _value: attribute.name not in ("steps", "experiments", "followups")),
         "steps": [{"number": n, "verdict": to_json(known.steps[n].verdict) if n in known.steps else None} for n in comment.steps],
-        "experiments": [
-            {
-                **attrs.asdict(each),
-                "verdict": to_json(tried[number].verdict) if number < len(tried) else None,
-                "as_expected": tried[number].as_expected if number < len(tried) else None,
-            }
-            for number, each in enumerate(comment.experiments)
-        ],
+        "experiments": experiments_json(comment.experiments, known.tried.get(comment.id, ())),
+        "followups": [each.name for each in comment.followups],
     }

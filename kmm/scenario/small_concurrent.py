@@ -29,6 +29,8 @@ SMALL_ORDER: Final = (
 """One of each kind that has few schedules, where it meets the collapse, beside several attempts at a small order as well."""
 QUICK: Final = (*SMALL_ORDER, "load:0", "madvise:0-7:dontneed", "madvise:0-3:free", "uffd_register:0-7:missing")
 """One of each kind that has few schedules beside one attempt."""
+LOCKLESS: Final = ("store:0", "load:0", "gup:0:write", "gup_fast:0")
+"""Those that walk the tables without a lock."""
 ACTORS: Final = (
     *QUICK,
     "load:3",
@@ -76,6 +78,22 @@ def _many() -> Iterator[Scenario]:
 def _two() -> Iterator[Scenario]:
     for pair in combinations(ACTORS, 2):
         yield beside(pair, MAPS[0], (2, 3), DriverKind.KHUGEPAGED)
+
+
+def one_actor(actors: tuple[str, ...], memory: str) -> Family:
+    """Every schedule of one attempt, and of several at a small order, beside each actor.
+
+    :param memory: ``sc`` or ``pso``
+    """
+    under = "" if memory == "sc" else ", where stores reorder unless a barrier keeps them"
+    return Family(
+        f"one of {len(actors)} actors",
+        "exhaustive",
+        f"every schedule of khugepaged in the map {MAPS[0]} beside each of {', '.join(actors)}{under}",
+        lambda: _one(actors, MAPS[:1], _BOTH[:1]),
+        steps=True,
+        search=attrs.evolve(EXHAUSTIVE, memory=memory),
+    )
 
 
 def concurrent_families(scope: str) -> tuple[Family, ...]:
