@@ -4,7 +4,7 @@ PYTHON ?= python3 python3.13 python3.12 python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: verdict test test-full soak bench docs docs-help docs-searches clean
+.PHONY: verdict test test-full soak mutation bench docs docs-help docs-searches clean
 
 verdict: $(READY)
 	@$(BIN)/kmm check
@@ -20,6 +20,13 @@ test-full: $(READY)
 
 soak: $(READY)
 	$(BIN)/python -m pytest -q -m soak || [ $$? -eq 5 ]
+
+# Goes on where it was interrupted; docs/mutation.md holds what it found. FILES= limits it to some files.
+mutation: $(READY)
+	@[ -x $(BIN)/cosmic-ray ] || $(BIN)/python -m pip install -qq --disable-pip-version-check -c requirements-dev.lock -e '.[mutation]'
+	$(BIN)/python -m tests.mutation.run $(FILES)
+	$(BIN)/python -m tests.mutation.judge $(FILES)
+	$(BIN)/python -m tests.mutation.page
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py

@@ -1,0 +1,1 @@
+"""Mutation testing of the port: ``make mutation`` (docs/mutation.md)."""
