@@ -8,6 +8,7 @@ import pytest
 from kmm.kernel.stop import Bug
 from kmm.kernel.task import Task
 from kmm.mm.khugepaged.enter import hugepage_enabled, khugepaged_enter_vma, khugepaged_fork
+from kmm.mm.khugepaged.mm_slot import KhugepagedMmSlot, KhugepagedScan, KhugepagedThread
 from kmm.mm.mm_types import MMF_VM_HUGEPAGE, VM_HUGEPAGE, VM_NOHUGEPAGE
 from kmm.mm.sched_mm import mmdrop
 from kmm.scenario.model import Vma
@@ -151,3 +152,16 @@ def test_exit_of_the_address_space_under_scan_leaves_the_slot_to_khugepaged() ->
         assert passes(world, 1) == [[]]
         assert (listed(world), mm.freed_by, cursor(world)[0], full_scans(world)) == (["mm2"], "mmdrop", "mm2", 0)
     assert said(world) == []
+
+
+def test_before_khugepaged_starts() -> None:
+    """A fresh machine: nothing on the list, no scan was finished, the thread does not run and nobody woke it."""
+    with khugepaged(areas(FULL), enter=False) as world:
+        scan, thread = KhugepagedScan(), KhugepagedThread()
+        assert (scan.name, scan.mm_head, scan.mm_slot, scan.mm_slots_hash) == ("khugepaged_scan", (), None, {})
+        assert (scan.full_scans, scan.address) == (0, 0)
+        assert thread.name == "khugepaged_thread"
+        assert thread.collapse_control.is_khugepaged
+        assert [thread.running, thread.scanning, thread.should_stop, thread.woken] == [False] * 4
+        assert (thread.waits, thread.timeout, thread.sleep_expire) == ("", 0, 0)
+        assert KhugepagedMmSlot(world.mm).name == f"slot of mm{world.mm.ident}"
