@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 
 from kmm.mm.folio import PG_lru, PG_partially_mapped
+from kmm.mm.khugepaged import copy
 from kmm.mm.ksm import ksm_might_unmap_zero_page
+from kmm.mm.mm_types import MmStruct
+from kmm.mm.pgtable import PtePtr, clear_ptes
 from kmm.mm.pte import pte_mkdirty
+from kmm.mm.rmap import page_number
 from kmm.scenario.build import World
 from kmm.scenario.model import Failure
 from kmm.scenario.quiescence import slots_in_use
@@ -49,6 +55,32 @@ def test_poison_stops_the_copy_and_puts_everything_back(pages: str, poisoned: in
     assert reports(r) == []
     assert r.world.system.poison_queued == [folio_of(r, poisoned).pages[poisoned & ((1 << folio_of(r, poisoned).order) - 1)].name]
     assert r.world.mm._rss_stat == before.world.mm._rss_stat
+
+
+def test_nothing_behind_the_first_poisoned_page_is_read() -> None:
+    r = go(make("aaaaaaaa", direct(3), failures=(Failure(kind="poison", page=2), Failure(kind="poison", page=5))))
+    assert r.result == "SCAN_COPY_MC"
+    assert r.world.system.poison_queued == [folio_of(r, 2).pages[0].name]
+
+
+@pytest.mark.parametrize(("order", "offset"), [(2, 4), (3, 0)])
+def test_each_entry_is_cleared_at_its_own_address(order: int, offset: int) -> None:
+    """A batch of a large folio is cleared at once; holes are passed over; the zero page is cleared alone."""
+    pages = "2222az.a" if order == 3 else "aaaaaaza"
+    cleared: list[tuple[int, int, int]] = []
+
+    def note(mm: MmStruct, addr: int, ptep: PtePtr, nr: int) -> None:
+        cleared.append((page_number(addr), ptep.index, nr))
+        clear_ptes(mm, addr, ptep, nr)
+
+    def note_one(mm: MmStruct, addr: int, ptep: PtePtr) -> None:
+        note(mm, addr, ptep, 1)
+
+    with mock.patch.object(copy, "clear_ptes", note), mock.patch.object(copy, "pte_clear", note_one):
+        r = go(make(pages, direct(order, offset), orders=(2, 3)))
+    assert r.result == "SCAN_SUCCEED"
+    expected = {3: [(0, 4), (4, 1), (5, 1), (7, 1)], 2: [(4, 1), (5, 1), (6, 1), (7, 1)]}[order]
+    assert cleared == [(at, at, nr) for at, nr in expected]
 
 
 def test_a_poisoned_hole_is_not_read() -> None:
