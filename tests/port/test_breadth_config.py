@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from typing import Final
+from unittest import mock
 
 import attrs
 import pytest
 
+from kmm.mm.khugepaged import alloc
 from kmm.mm.khugepaged.alloc import collapse_find_target_node, collapse_scan_abort
 from kmm.mm.khugepaged.types import CollapseControl
 from kmm.mm.pte import PTE_MARKER_GUARD, pte_marker_get
@@ -100,6 +102,14 @@ def test_scan_abort(variant: Variant, load: list[int], nid: int, expected: bool)
             cc = CollapseControl(is_khugepaged=True)
             cc.node_load = load
             assert collapse_scan_abort(nid, cc) == (on and expected)
+
+
+@pytest.mark.parametrize(("distance", "expected"), [(30, False), (31, True)])
+def test_a_node_is_far_beyond_the_reclaim_distance(variant: Variant, distance: int, expected: bool) -> None:
+    with running(reclaiming(make("aaaaaaaa")), variant), mock.patch.object(alloc, "node_distance", lambda a, b: distance):
+        cc = CollapseControl(is_khugepaged=True)
+        cc.node_load = [1, 0, 0, 0]
+        assert collapse_scan_abort(1, cc) == expected
 
 
 # The cgroup's limit (5.1)
