@@ -106,7 +106,7 @@ def test_scan_abort(variant: Variant, load: list[int], nid: int, expected: bool)
 
 @pytest.mark.parametrize(("distance", "expected"), [(30, False), (31, True)])
 def test_a_node_is_far_beyond_the_reclaim_distance(variant: Variant, distance: int, expected: bool) -> None:
-    with running(reclaiming(make("aaaaaaaa")), variant), mock.patch.object(alloc, "node_distance", lambda a, b: distance):
+    with running(reclaiming(make("aaaaaaaa")), variant), mock.patch.object(alloc, "node_distance", return_value=distance):
         cc = CollapseControl(is_khugepaged=True)
         cc.node_load = [1, 0, 0, 0]
         assert collapse_scan_abort(1, cc) == expected
