@@ -13,6 +13,7 @@ from kmm.mm.mm_types import MmStruct
 from kmm.mm.pgtable import PtePtr, clear_ptes
 from kmm.mm.pte import pte_mkdirty
 from kmm.mm.rmap import page_number
+from kmm.mm.swap import folio_putback_lru
 from kmm.scenario.build import World
 from kmm.scenario.model import Failure
 from kmm.scenario.quiescence import slots_in_use
@@ -81,6 +82,13 @@ def test_each_entry_is_cleared_at_its_own_address(order: int, offset: int) -> No
     assert r.result == "SCAN_SUCCEED"
     expected = {3: [(0, 4), (4, 1), (5, 1), (7, 1)], 2: [(4, 1), (5, 1), (6, 1), (7, 1)]}[order]
     assert cleared == [(at, at, nr) for at, nr in expected]
+
+
+def test_large_sources_go_back_to_the_lru_in_the_order_of_their_pages() -> None:
+    with mock.patch.object(copy, "folio_putback_lru", wraps=folio_putback_lru) as putback:
+        r = go(make("22222222", direct(3)))
+    assert r.result == "SCAN_SUCCEED"
+    assert [call.args[0].label for call in putback.call_args_list] == ["page 0", "page 4"]
 
 
 def test_a_poisoned_hole_is_not_read() -> None:
