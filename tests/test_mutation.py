@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 from tests.mutation import judge, page, sessions
-from tests.mutation.judge import Judged, settled
+from tests.mutation.judge import Judged, exhausted, settled
 from tests.mutation.run import copy_tree
 from tests.mutation.sessions import HERE, ROOT, Mutant, mutants, planned, session
 
@@ -120,17 +120,32 @@ def test_the_column_of_a_relation(begun: list[Mutant], relation: str, column: st
 def test_what_was_judged_of_another_text_does_not_count(begun: list[Mutant]) -> None:
     stale = Judged(source="refactors-v12-00000000", relation="equivalent")
     assert [each.relation for each in page.survivors(begun, {begun[1].key: stale})] == ["not judged", "not judged"]
-    assert not settled(stale, V12, 60)
 
 
-def test_what_is_looked_at_again() -> None:
+@pytest.mark.parametrize(
+    ("relation", "final"),
+    [
+        ("equivalent", True),
+        ("no-difference-found", True),
+        ("killed by a later test", True),
+        ("different", False),
+        ("refines", False),
+        ("undetermined", False),
+    ],
+)
+def test_what_is_looked_at_again(relation: str, final: bool) -> None:
+    known = Judged(source=session(V12).stem, relation=relation)
+    assert settled(known, V12) == final
+    assert not settled(attrs.evolve(known, source="refactors-v12-00000000"), V12)
+    assert not settled(None, V12)
+
+
+def test_the_judge_is_asked_again_only_with_more_time() -> None:
     known = Judged(source=session(V12).stem, relation="undetermined", budget_s=60)
-    assert settled(known, V12, 60)
-    assert not settled(known, V12, 61)
-    assert settled(attrs.evolve(known, relation="equivalent"), V12, 900)
-    assert settled(attrs.evolve(known, relation="killed by a later test"), V12, 900)
-    assert not settled(attrs.evolve(known, relation="different"), V12, 60)
-    assert not settled(None, V12, 60)
+    assert [exhausted(known, V12, budget_s) for budget_s in (59, 60, 61)] == [True, True, False]
+    assert not exhausted(attrs.evolve(known, relation="different"), V12, 60)
+    assert not exhausted(attrs.evolve(known, source="refactors-v12-00000000"), V12, 60)
+    assert not exhausted(None, V12, 60)
 
 
 @pytest.mark.parametrize(

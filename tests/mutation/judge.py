@@ -1,4 +1,4 @@
-"""Survivors: the tests of today first, then the judge. What ``judged.json`` holds already is not judged again with the same budget."""
+"""Survivors: the tests of today first, then the judge. What ``judged.json`` holds already is not judged again in the same time."""
 
 from __future__ import annotations
 
@@ -60,13 +60,18 @@ def write(judged: dict[str, Judged]) -> None:
     new.rename(JUDGED)
 
 
-def settled(found: Judged | None, path: str, budget_s: float) -> bool:
-    """Nothing is to be gained from another look. What is different may have its test by now."""
+def settled(found: Judged | None, path: str) -> bool:
+    """Nothing is to be gained from another look. What is different or undetermined may have its test by now."""
     if found is None or found.source != session(path).stem:
         return False
-    if found.relation in DIFFERENT:
+    return found.relation not in (*DIFFERENT, UNDETERMINED)
+
+
+def exhausted(found: Judged | None, path: str, budget_s: float) -> bool:
+    """It was judged for as long as this already, in vain."""
+    if found is None or found.source != session(path).stem:
         return False
-    return found.relation != UNDETERMINED or found.budget_s >= budget_s
+    return found.relation == UNDETERMINED and found.budget_s >= budget_s
 
 
 def apply(mutant: Mutant) -> None:
@@ -125,12 +130,13 @@ def main(words: list[str]) -> None:
     judged = read()
     for path in words or plan:
         for each in mutants(path):
-            if each.outcome != SURVIVED or settled(judged.get(each.key), path, budget_s):
+            known = judged.get(each.key)
+            if each.outcome != SURVIVED or settled(known, path):
                 continue
             apply(each)
             if killed(plan[path]):
                 judged[each.key] = Judged(source=session(path).stem, relation=KILLED_LATER)
-            else:
+            elif not exhausted(known, path, budget_s):
                 judged[each.key] = judge(path, budget_s)
             write(judged)
             print(f"{each.key}: {judged[each.key].relation} {judged[each.key].counterexample}", file=sys.stderr, flush=True)
