@@ -33,7 +33,6 @@ class Judged:
     :param source: SHA-256 of what its session is about, as in the session's name
     :param relation: the judge's word, or ``killed by a later test``
     :param scenarios: pairs judged
-    :param scope: of each family judged, its kind and set
     :param counterexample: name of its file in ``build/mutation/counterexamples``
     :param budget_s: of the judge
     """
@@ -41,7 +40,6 @@ class Judged:
     source: str
     relation: str
     scenarios: int = 0
-    scope: tuple[str, ...] = ()
     counterexample: str = ""
     budget_s: float = 0
 
@@ -113,7 +111,6 @@ def judge(path: str, budget_s: float) -> Judged:
         source=session(path).stem,
         relation=verdict["relation"],
         scenarios=verdict["scenarios"],
-        scope=tuple(f"{each['count']} {each['kind']}: {each['set']}" for each in verdict["scope"]),
         counterexample=Path(example["file"]).name if example and example["file"] else "",
         budget_s=budget_s,
     )

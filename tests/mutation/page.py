@@ -76,6 +76,8 @@ def listed(lived: list[Survivor], reasons: Mapping[str, str]) -> Iterator[str]:
         known = each.judged
         evidence = "" if known is None or not known.scenarios else f" over {known.scenarios:,} pairs"
         reason = reasons.get(each.mutant.key, "")
+        if reason and each.relation != "equivalent":
+            reason = f"Expected to be equivalent: {reason[0].lower()}{reason[1:]}"
         where = f"line {each.mutant.line}" + (f", {each.mutant.function}" if each.mutant.function else "")
         yield f"* {where}: `{before}` becomes `{after}`: {each.relation}{evidence}. {reason}".rstrip()
 
@@ -84,7 +86,7 @@ def body() -> Iterator[str]:
     """Everything below the heading, by line."""
     judged = judge.read()
     reasons = tomllib.loads((HERE / "reasons.toml").read_text(encoding="utf-8"))["reasons"]
-    rows, lines, scopes, absent = [], [], [], []
+    rows, lines, absent = [], [], []
     for path in planned():
         every = mutants(path)
         lived = survivors(every, judged)
@@ -92,7 +94,6 @@ def body() -> Iterator[str]:
             absent.append(f"`{path}`")
             continue
         rows.append((path, counts(every, lived)))
-        scopes += [each.judged.scope for each in lived if each.relation == "equivalent" and each.judged is not None]
         found = list(listed(lived, reasons))
         if found:
             lines += [f"### {path}", "", *found, ""]
@@ -107,10 +108,6 @@ def body() -> Iterator[str]:
     yield f"Not run yet: {', '.join(absent)}." if absent else "Every file of the plan was run."
     yield ""
     yield from lines
-    if scopes:
-        yield "### The scope of the judge"
-        yield ""
-        yield from (f"* {family}" for family in scopes[0])
 
 
 def _versions() -> str:
