@@ -75,6 +75,8 @@ def listed(lived: list[Survivor], reasons: Mapping[str, str]) -> Iterator[str]:
         before, after = each.mutant.change
         known = each.judged
         evidence = "" if known is None or not known.scenarios else f" over {known.scenarios:,} pairs"
+        if known is not None and each.relation == judge.UNDETERMINED:
+            evidence += f" in {known.budget_s:g} s"
         reason = reasons.get(each.mutant.key, "")
         if reason and each.relation != "equivalent":
             reason = f"Expected to be equivalent: {reason[0].lower()}{reason[1:]}"
