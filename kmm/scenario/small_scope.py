@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import combinations, product
+from itertools import chain, combinations, product
 from typing import Final
 
 import attrs
@@ -36,6 +36,7 @@ ATTEMPTS: Final = tuple(
 )
 DRIVERS: Final = (KHUGEPAGED, MADVISE, ATTEMPTS[0], ATTEMPTS[5], ATTEMPTS[10])
 MIXED: Final = ("aaaaaaaa", "aaaa....", "ww.aazsa", "2222saan", "hvaaaaao", "33333333", "22.2cfra", "....aaaw")
+UNWRITABLE: Final = ("rrrrrrrr", ".....rrr")
 HALVES: Final = ("rrrrrrrr", "rrrr....", "....rr..", "rrr.rr..", "rrr.rrr.")
 _ARMED: Final = ("read", "uffd_wp", "write")
 
@@ -307,8 +308,11 @@ def _first_look() -> Family:
     drivers = f"khugepaged, MADV_COLLAPSE and {len(DRIVERS) - 2} direct attempts"
     return _family(
         "first look",
-        f"the maps {' '.join(MIXED)}, under {drivers}, with orders 2 and 3 or 2 alone",
-        lambda: (_scenario(*each) for each in product(MIXED, DRIVERS, orders)),
+        f"the maps {' '.join(MIXED)}, and {' '.join(UNWRITABLE)} in a read-only VMA, under {drivers}, with orders 2 and 3 or 2 alone",
+        lambda: chain(
+            (_scenario(*each) for each in product(MIXED, DRIVERS, orders)),
+            (_scenario(*each, flags=("read",)) for each in product(UNWRITABLE, DRIVERS, orders)),
+        ),
     )
 
 
