@@ -22,6 +22,7 @@ from kmm.scenario.families import Family, distinct, hypothesis_family
 from kmm.scenario.model import POINTS, VMA_FLAGS, DriverKind, Geometry
 from kmm.scenario.page import Kind, Lru, PageState
 from kmm.scenario.run import run
+from kmm.scenario.scope import EVERY
 from kmm.scenario.states import MARKS, page_states
 from kmm.scenario.toml import canonical_bytes, parse, render
 from refactors import reviewed, v12
@@ -92,6 +93,11 @@ def full() -> tuple[Family, ...]:
 
 def exhaustive(families: Iterable[Family]) -> dict[str, Family]:
     return {family.name: family for family in families if family.kind == "exhaustive"}
+
+
+def test_the_sample_keeps_no_parameter_at_one_value() -> None:
+    """Its step divides no family's size, so it walks through all values of every parameter."""
+    assert [name for counts in (COUNTS, FULL_COUNTS) for name, count in counts.items() if count % EVERY == 0] == []
 
 
 def test_every_exhaustive_family_has_a_count() -> None:

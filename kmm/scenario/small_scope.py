@@ -325,33 +325,12 @@ def _one_deviating_page() -> Family:
     )
 
 
-def _common() -> tuple[Family, ...]:
+def first_families() -> tuple[Family, ...]:
+    """Sets of some hundred scenarios, which both scopes begin with: a small set that shows a mistake shows it soon."""
     maps = f"the maps {' '.join(MIXED)}"
     mixed = f"{maps}, under khugepaged, MADV_COLLAPSE and {len(DRIVERS) - 2} direct attempts"
-    everything = (
-        f"{len(_WRITES)} sysfs writes, munmap, replace_vma whole and from page 4, free_table, exit, both forms of prctl, pin and zap of "
-        "pages 0 and 5"
-    )
     return (
-        _family("failures", f"the first to third allocation and charge, and every page read or swapped in, failing in {mixed}", _failures),
-        _family("events", f"{everything}, each before the first and second passing of every sleeping point, in {mixed}", _events),
-        _family(
-            "limits",
-            f"max_ptes_none 0 to 7, max_ptes_swap and max_ptes_shared 0, 1, 2 and 7, with orders 2, 3 or both, in {maps}, under khugepaged",
-            _tunables,
-        ),
-        _family(
-            "passes",
-            "two and three passes by khugepaged and by MADV_COLLAPSE, with max_ptes_none 0 to 7 and order 3 or both orders, in "
-            f"{maps} aaa..... aaaa.... a.a.a.a. aaa.aaa.",
-            _passes,
-        ),
-        _family(
-            "switches",
-            "every combination of both order switches, the global switch, defrag with shrink_underused and the VMA's advice, in the maps "
-            f"aaaaaaaa aaaa...., under khugepaged, MADV_COLLAPSE and {len(DRIVERS) - 2} direct attempts",
-            _enables,
-        ),
+        _first_look(),
         _family(
             "no table",
             "every driver where there is no table, no PMD page, a huge page, the huge zero page, a huge page that is being migrated, or no "
@@ -360,12 +339,6 @@ def _common() -> tuple[Family, ...]:
         ),
         _family("deposited tables", f"one or two tables that wait behind the PMD page, in {mixed}", _deposited),
         _family("64 KiB pages", "every letter at every place of 8 private pages of 64 KiB, under khugepaged", _large_pages),
-        _family(
-            "VMA edges",
-            f"every VMA that begins at page 0 to 7 and ends behind page 0 to 7, and where it reaches an end of the table also one that "
-            f"goes on for 8 pages, in {mixed}",
-            _vma_edges,
-        ),
         _family(
             "two VMAs",
             f"two VMAs that meet at page 1 to 7, or that leave out one page, and go on on both sides of the table, in {mixed}",
@@ -399,6 +372,42 @@ def _common() -> tuple[Family, ...]:
             _few_present,
         ),
         _family("counts", f"every direct attempt with referenced 0, 1 and 8 and unmapped 0 and 1 in {maps}", _counted),
+    )
+
+
+def _common() -> tuple[Family, ...]:
+    maps = f"the maps {' '.join(MIXED)}"
+    mixed = f"{maps}, under khugepaged, MADV_COLLAPSE and {len(DRIVERS) - 2} direct attempts"
+    everything = (
+        f"{len(_WRITES)} sysfs writes, munmap, replace_vma whole and from page 4, free_table, exit, both forms of prctl, pin and zap of "
+        "pages 0 and 5"
+    )
+    return (
+        _family("failures", f"the first to third allocation and charge, and every page read or swapped in, failing in {mixed}", _failures),
+        _family("events", f"{everything}, each before the first and second passing of every sleeping point, in {mixed}", _events),
+        _family(
+            "limits",
+            f"max_ptes_none 0 to 7, max_ptes_swap and max_ptes_shared 0, 1, 2 and 7, with orders 2, 3 or both, in {maps}, under khugepaged",
+            _tunables,
+        ),
+        _family(
+            "passes",
+            "two and three passes by khugepaged and by MADV_COLLAPSE, with max_ptes_none 0 to 7 and order 3 or both orders, in "
+            f"{maps} aaa..... aaaa.... a.a.a.a. aaa.aaa.",
+            _passes,
+        ),
+        _family(
+            "switches",
+            "every combination of both order switches, the global switch, defrag with shrink_underused and the VMA's advice, in the maps "
+            f"aaaaaaaa aaaa...., under khugepaged, MADV_COLLAPSE and {len(DRIVERS) - 2} direct attempts",
+            _enables,
+        ),
+        _family(
+            "VMA edges",
+            f"every VMA that begins at page 0 to 7 and ends behind page 0 to 7, and where it reaches an end of the table also one that "
+            f"goes on for 8 pages, in {mixed}",
+            _vma_edges,
+        ),
         _family(
             "quads",
             f"every map of 16 pages made of four out of {' '.join(_QUADS)}, under khugepaged with the orders 2 3 4, 2 4 and 3",
@@ -433,7 +442,7 @@ def quick_families(seed: int) -> tuple[Family, ...]:
     :param seed: breaks ties in the covering sets
     """
     return (
-        _first_look(),
+        *first_families(),
         _one_deviating_page(),
         _family(
             "two deviating pages",
@@ -457,7 +466,7 @@ def full_families(seed: int) -> tuple[Family, ...]:
     places = [(i, j) for j in range(8) for i in range(j)]
     two = "every two letters at every two places of 8 private pages, under"
     return (
-        _first_look(),
+        *first_families(),
         _one_deviating_page(),
         _family("two deviating pages", f"{two} khugepaged", lambda: _pairs(places, KHUGEPAGED)),
         _family("two deviating pages, MADV_COLLAPSE", f"{two} MADV_COLLAPSE", lambda: _pairs(places, MADVISE)),
