@@ -4,7 +4,7 @@ PYTHON ?= python3 python3.13 python3.12 python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: verdict test test-full soak mutation bench docs docs-help docs-searches clean
+.PHONY: verdict test test-full soak mutation comparison bench docs docs-help docs-searches clean
 
 verdict: $(READY)
 	@$(BIN)/kmm check
@@ -27,6 +27,10 @@ mutation: $(READY)
 	$(BIN)/python -m tests.mutation.run $(FILES)
 	$(BIN)/python -m tests.mutation.judge $(FILES)
 	$(BIN)/python -m tests.mutation.page
+
+# Brings two tools of others into a virtual environment of their own, build/comparison.
+comparison: $(READY)
+	$(BIN)/python -m corpus.comparison
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py

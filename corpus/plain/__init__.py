@@ -1,0 +1,1 @@
+"""Pieces of khugepaged as plain functions, for tools that compare plain functions."""
