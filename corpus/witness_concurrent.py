@@ -7,7 +7,6 @@ among schedules that are drawn there are some that end with the changed function
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import sys
@@ -20,13 +19,12 @@ from functools import cache
 from itertools import islice, permutations
 from pathlib import Path
 from types import FunctionType
-from typing import Final, TypeAlias
+from typing import Final
 
 import attrs
 
+from corpus.ends import End, end_of, part
 from kmm.explore import explore
-from kmm.mm.pgtable import PmdPage
-from kmm.mm.system import System
 from kmm.mm.variant import Variant
 from kmm.scenario.concurrent import Concurrent
 from kmm.scenario.drive import Run
@@ -47,13 +45,10 @@ SEED: Final = 0
 DRAWS: Final = 1_000
 """Schedules of each form of the function."""
 TRACES: Final = 4_000
-"""Executions in which all ends of the unchanged function are to be found, where reports say nothing."""
+"""Executions in which every trace is looked for, where those show nothing."""
 FAMILY: Final = 200
 STRIDE: Final = 7
 """Without actors: so many scenarios of each family, one of so many."""
-
-End: TypeAlias = tuple[tuple[str, ...], str]
-"""What was reported, and the state at the end."""
 
 
 @attrs.frozen
@@ -114,32 +109,6 @@ def changed(pair: Pair) -> Iterator[None]:
         function.__code__ = before
 
 
-def end_of(done: Run) -> End:
-    """Reports, and the state: results, counters, page tables, folios."""
-    this = done.world.system
-    names = {page.pfn: (folio.label, i) for folio in this.folios for i, page in enumerate(folio.pages)}
-    state: list[object] = [done.outcome, done.result, done.errno, done.mmap_locked, done.events, done.steps, done.actors]
-    state += [sorted(each.items()) for each in (this.vm_events, this.mthp_stats, this.node_stat)]
-    for mm in this.mms:
-        state += [mm._mm_users, mm._rss_stat, mm._flags, [(v._vm_start, v._vm_end, v._vm_flags) for v in mm._vmas]]
-        state += [page and _range(this, page, names) for page in mm._pmds]
-    live = [folio for folio in this.folios if not folio.freed_by]
-    pages = {folio.label: [(p._mapcount, p._flags, p._contents) for p in folio.pages] for folio in live}
-    state.append(sorted((f.label, f._refcount, f._mapcount, f._flags, pages[f.label]) for f in live))
-    return tuple(sorted({f"{each.check}: {each.text}" for each in this.machine.reports})), repr(state)
-
-
-def _range(this: System, page: PmdPage, names: dict[int, tuple[str, int]]) -> object:
-    """What a PMD entry leads to; a page by its name, since its number depends on who allocated first."""
-
-    def value(entry: int) -> object:
-        number = entry >> 12 & 0xFFFFFFFFFF
-        return entry & 0xFFF, entry >> 52, names.get(number, "" if number in this.tables else number)
-
-    table = this.tables.get(page.slot._val >> 12 & 0xFFFFFFFFFF)
-    return value(page.slot._val), len(page._deposited), None if table is None else [value(each) for each in table._entries]
-
-
 def in_turn(s: Scenario) -> Iterator[Scenario]:
     """The tasks of a scenario one after the other, in every order."""
     collapse = Step(op="madvise", page=0, length=s.geometry.ptes, value="collapse")
@@ -157,15 +126,32 @@ def alone_scenarios() -> tuple[Scenario, ...]:
 
 def alone(s: Scenario, variant: Variant) -> list[End]:
     """The ends without actors: of ``s`` without its actors, with them in turn, and of the small scope."""
-    return [end_of(run(each, variant)) for each in (attrs.evolve(s, actors=()), *in_turn(s), *alone_scenarios())]
+    without = () if s.driver.kind is DriverKind.STEPS and not s.steps else (attrs.evolve(s, actors=()),)
+    return [end_of(run(each, variant)) for each in (*without, *in_turn(s), *alone_scenarios())]
 
 
-def drawn(s: Scenario, variant: Variant, memory: str, draws: int = DRAWS) -> Counter[End]:
-    """The ends of schedules that are drawn, and how often each came."""
-    return _explored(s, variant, strategy=STRATEGY, memory=memory, budget=draws)[0]
+@attrs.frozen
+class Explored:
+    """The ends of many schedules, and how often each came.
+
+    :param words: which schedules
+    :param complete: there are no other ends
+    """
+
+    ends: Counter[End]
+    words: str
+    complete: bool
+
+    def reports(self) -> Counter[str]:
+        """In how many schedules each was made."""
+        found: Counter[str] = Counter()
+        for (reports, _), n in self.ends.items():
+            found.update(dict.fromkeys(reports, n))
+        return found
 
 
-def _explored(s: Scenario, variant: Variant, *, strategy: str, memory: str, budget: int) -> tuple[Counter[End], bool]:
+def explored(s: Scenario, variant: Variant, memory: str, *, drawn: bool) -> Explored:
+    """The ends of schedules that are drawn, or of every trace."""
     ends: dict[bytes, End] = {}
 
     def finished(done: Run) -> bytes:
@@ -174,20 +160,16 @@ def _explored(s: Scenario, variant: Variant, *, strategy: str, memory: str, budg
         ends[key] = end
         return key
 
+    strategy, budget = (STRATEGY, DRAWS) if drawn else ("dpor", TRACES)
     found = explore(Concurrent(s, variant, finished), strategy=strategy, memory=memory, budget=budget, seed=SEED)
-    return Counter({ends[key]: each.executions for key, each in found.outcomes.items()}), found.complete
+    counted = Counter({ends[key]: each.executions for key, each in found.outcomes.items()})
+    words = f"{DRAWS} schedules ({STRATEGY}, seed {SEED}" if drawn else f"{'all ' * found.complete}{found.traces} traces (dpor"
+    return Explored(counted, f"{words}{', store buffers' * (memory == 'pso')})", found.complete)
 
 
 @cache
-def _all_ends(scenario: str, variant: str, memory: str) -> tuple[frozenset[End], bool]:
-    """Of the unchanged function: the ends of every trace, and whether these are all."""
-    ends, complete = _explored(_load(scenario), _variant(variant), strategy="dpor", memory=memory, budget=TRACES)
-    return frozenset(ends), complete
-
-
-@cache
-def _drawn_ends(scenario: str, variant: str, memory: str) -> frozenset[End]:
-    return frozenset(drawn(_load(scenario), _variant(variant), memory))
+def _unchanged(scenario: str, variant: str, memory: str, *, drawn: bool) -> Explored:
+    return explored(_load(scenario), _variant(variant), memory, drawn=drawn)
 
 
 @cache
@@ -216,57 +198,39 @@ def witness(pair: Pair) -> str:
 
     :raises NoWitnessError: nothing does, or something differs alone, too
     """
-    module = variant_of(pair)
-    s, variant = _load(pair.scenario), _variant(module)
-    before = {report for reports, _ in _drawn_ends(pair.scenario, module, pair.memory) for report in reports}
-    with changed(pair):
-        ends = drawn(s, variant, pair.memory)
-    said = _said(pair, ends, before)
+    s, module = _load(pair.scenario), variant_of(pair)
+    driver = [] if s.driver.kind is DriverKind.STEPS else [s.driver.kind.value]
+    shown = _shown(pair, s, module)
     without = _alone(pair.scenario, module)
     with changed(pair):
-        if alone(s, variant) != without:
+        if alone(s, _variant(module)) != without:
             raise NoWitnessError("differs without actors")
-    return said
+    return f"{' beside '.join([*driver, *map(actor_text, s.actors)])}: {shown}"
 
 
-def _said(pair: Pair, ends: Counter[End], before: set[str]) -> str:
-    """What only the changed function comes to, in a sentence.
-
-    :param before: what is reported with the function as it is
-    """
-    s = _load(pair.scenario)
-    driver = [] if s.driver.kind is DriverKind.STEPS else [s.driver.kind.value]
-    who = " beside ".join([*driver, *map(actor_text, s.actors)])
-    drawn_so = f"{DRAWS} schedules ({STRATEGY}, seed {SEED}{', store buffers' if pair.memory == 'pso' else ''})"
-    new: Counter[str] = Counter()
-    for (reports, _), n in ends.items():
-        new.update({report: n for report in reports if report not in before})
-    if new:
-        report = min(new, key=lambda each: (-new[each], each))
-        return f"{who}: {new[report]} of {drawn_so} report {report}; none of as many with old does"
-    old, complete = _all_ends(pair.scenario, variant_of(pair), pair.memory)
-    if not complete:
-        raise NoWitnessError("nothing new is reported, and there are too many schedules to know all ends")
-    others = [(end, n) for end, n in ends.items() if end not in old]
-    if not others:
-        raise NoWitnessError("nothing shows it")
-    count = sum(n for _, n in others)
-    return f"{who}: {count} of {drawn_so} end as no trace with old does, which has {len(old)} ends; {_part(others[0][0], old)}"
-
-
-def _part(end: End, old: frozenset[End]) -> str:
-    """Where an end differs from the nearest of the others."""
-    values = ast.literal_eval(end[1])
-    near = min((ast.literal_eval(each[1]) for each in old), key=lambda other: (_distance(values, other), repr(other)))
-    at = next(i for i, (one, other) in enumerate(zip(values, near, strict=True)) if one != other)
-    names = ("outcome", "result", "errno", "mmap_locked", "events", "steps", "actors", "vm_events", "mthp_stats", "node_stat")
-    if at >= len(names):
-        return "the address space differs" if at < len(values) - 1 else "the folios differ"
-    return f"{names[at]} {values[at]} instead of {near[at]}"
-
-
-def _distance(one: Sequence[object], other: Sequence[object]) -> int:
-    return sum(a != b for a, b in zip(one, other, strict=True))
+def _shown(pair: Pair, s: Scenario, module: str) -> str:
+    """What only the changed function comes to: in schedules that are drawn, else in all traces."""
+    found: list[tuple[Explored, Explored]] = []
+    for drawn in (True, False):
+        old = _unchanged(pair.scenario, module, pair.memory, drawn=drawn)
+        with changed(pair):
+            new = explored(s, _variant(module), pair.memory, drawn=drawn)
+        found.append((old, new))
+        reports = Counter({each: n for each, n in new.reports().items() if not any(each in before.reports() for before, _ in found)})
+        if reports:
+            report = min(reports, key=lambda each: (-reports[each], each))
+            return f"{reports[report]} of {new.words} report {report}; none of {old.words} with old does"
+    old = found[-1][0]
+    if not old.complete:
+        raise NoWitnessError(f"nothing new is reported, and {old.words} are not all")
+    if not found[0][0].ends.keys() <= old.ends.keys():
+        raise NoWitnessError("equal traces of the unchanged function end differently")
+    for _, new in found:
+        others = [end for end in new.ends if end not in old.ends]
+        if others:
+            count = sum(new.ends[end] for end in others)
+            return f"{count} of {new.words} end as none of {old.words} with old does; {part(others[0], old.ends)}"
+    raise NoWitnessError("nothing shows it")
 
 
 def main(wanted: Sequence[str]) -> int:
