@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Collection, Sequence
 from typing import TypeAlias
 
@@ -27,7 +28,7 @@ def end_of(done: Run) -> End:
     live = [folio for folio in this.folios if not folio.freed_by]
     pages = {folio.label: [(p._mapcount, p._flags, p._contents) for p in folio.pages] for folio in live}
     state.append(sorted((f.label, f._refcount, f._mapcount, f._flags, pages[f.label]) for f in live))
-    died = [each for each in (done.outcome, *done.actors) if ": " in each or " in " in each]
+    died = [re.sub(r"(?<=\w):\d+", "", each) for each in (done.outcome, *done.actors) if ": " in each or " in " in each]
     return tuple(sorted({*(f"{each.check}: {each.text}" for each in this.machine.reports), *died})), repr(state)
 
 
