@@ -27,7 +27,7 @@ def end_of(done: Run) -> End:
         state += [page and _range(this, page, names) for page in mm._pmds]
     live = [folio for folio in this.folios if not folio.freed_by]
     pages = {folio.label: [(p._mapcount, p._flags, p._contents) for p in folio.pages] for folio in live}
-    state.append(sorted((f.label, f._refcount, f._mapcount, f._flags, pages[f.label]) for f in live))
+    state.append(sorted((f.label, f.nid, f._refcount, f._mapcount, f._flags, pages[f.label]) for f in live))
     died = [re.sub(r"(?<=\w):\d+", "", each) for each in (done.outcome, *done.actors) if ": " in each or " in " in each]
     return tuple(sorted({*(f"{each.check}: {each.text}" for each in this.machine.reports), *died})), repr(state)
 

@@ -1,0 +1,77 @@
+"""What shows that a pair differs with nobody beside: a plain loop over scenarios, which knows nothing of the judge.
+
+``python -m corpus.witness [ID...]`` does it again for the pairs of the lists and compares the sentence with the one in the file.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import chain, islice, zip_longest
+from typing import Final
+
+from corpus.ends import End, end_of, part
+from corpus.pairs import ROOT, Pair, load_pairs
+from corpus.witness_concurrent import _variant as variant
+from corpus.witness_concurrent import changed, variant_of
+from kmm.scenario.model import Scenario
+from kmm.scenario.run import run
+from kmm.scenario.small_scope import quick_families
+from kmm.scenario.small_systems import system_families
+
+FILES: Final = ("compared.toml", "sequential.toml")
+STRIDE: Final = 13
+"""One of so many scenarios of each family, or of the few that a small one has."""
+FEW: Final = 100
+
+
+@cache
+def scenarios() -> tuple[tuple[str, Scenario], ...]:
+    """Some of each exhaustive family, with where it is from; the families take turns."""
+
+    def some(name: str, every: Iterator[Scenario]) -> Iterator[tuple[str, Scenario]]:
+        numbered = enumerate(every)
+        few = list(islice(numbered, FEW))
+        more = islice(numbered, 0, None, STRIDE)
+        return ((f"scenario {number} of {name}", s) for number, s in chain(few, more))
+
+    families = [some(f.name, f.scenarios()) for f in (*quick_families(0), *system_families()) if f.kind == "exhaustive"]
+    return tuple([each for row in zip_longest(*families) for each in row if each is not None])
+
+
+@cache
+def _end(module: str, number: int) -> End:
+    return end_of(run(scenarios()[number][1], variant(module)))
+
+
+def witness(pair: Pair) -> str:
+    """The first scenario that ends otherwise with the changed function, and where; empty: none does."""
+    module = variant_of(pair)
+    for number, (name, s) in enumerate(scenarios()):
+        before = _end(module, number)
+        with changed(pair):
+            after = end_of(run(s, variant(module)))
+        if after != before:
+            return f"{name}: {_differs(before, after)}"
+    return ""
+
+
+def _differs(before: End, after: End) -> str:
+    new = [each for each in after[0] if each not in before[0]]
+    return f"reports {new[0]}" if new else part(after, [before])
+
+
+def main(wanted: Sequence[str]) -> int:
+    """Find all witnesses again, or some."""
+    bad = 0
+    for pair in chain.from_iterable(load_pairs(ROOT / "corpus" / name) for name in FILES):
+        if pair.label == "different" and (not wanted or pair.id in wanted):
+            said = witness(pair)
+            bad += said != pair.by
+            print(f"{pair.id}: {'as it stands in the file' if said == pair.by else said or 'no witness'}", flush=True)
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
