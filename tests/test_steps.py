@@ -10,6 +10,7 @@ import pytest
 
 from kmm.cli.main import main
 from kmm.judge.check import check
+from kmm.judge.difference import differences
 from kmm.judge.minimise import minimise
 from kmm.judge.observe import observe
 from kmm.judge.pair import judge_pair
@@ -22,7 +23,7 @@ from kmm.scenario.model import Driver, DriverKind, Failure, Geometry, Process, S
 from kmm.scenario.operations import OPERATIONS
 from kmm.scenario.run import run
 from kmm.scenario.small_systems import KHUGEPAGED, system, system_families
-from kmm.scenario.step import STEP_OPS, Step
+from kmm.scenario.step import STEP_OPS, Step, said
 from kmm.scenario.strategies import generate_systems
 from kmm.scenario.toml import save
 from refactors import reviewed, v12
@@ -177,3 +178,68 @@ def test_what_is_left_after_minimising_is_needed() -> None:
     assert smallest.steps[0].length == 1
     assert smallest.geometry.ranges == 1
     assert set(smallest.pages) == {"."}
+
+
+COUNTS_TWICE = """\
+from kmm.kernel import current
+from kmm.kernel.access import PLAIN
+from kmm.mm import system
+from kmm.mm.khugepaged.mm_slot import KhugepagedScan
+from kmm.mm.khugepaged.scan_mm_slot import collapse_scan_mm_slot
+from kmm.mm.variant import Variant
+from refactors.v12 import collapse_huge_page
+
+
+def counts(pages, result, cc):
+    scan = system.this.khugepaged_scan
+    before = scan.full_scans
+    progress = collapse_scan_mm_slot(pages, result, cc)
+    CHANGE
+    return progress
+
+
+VARIANT = Variant(name="counts", collapse_huge_page=collapse_huge_page, collapse_scan_mm_slot=counts)
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("pass", ""),
+        ("current.machine.write(scan, KhugepagedScan.full_scans, before + 2 * (scan.full_scans - before), PLAIN)", "full_scans"),
+        ("scan.address += 4096 if scan.mm_slot is not None else 0", "cursor"),
+        ("system.this.clock_ms += 1", "clock_ms"),
+        ("current.machine.write(scan, KhugepagedScan.mm_head, tuple(reversed(scan.mm_head)), PLAIN)", "list"),
+    ],
+)
+def test_what_khugepaged_counts_and_where_it_stands_is_compared(change: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "counts.py"
+    path.write_text(COUNTS_TWICE.replace("CHANGE", change))
+    few = Step(op="sysfs", name="khugepaged/pages_to_scan", value="1")
+    s = attrs.evolve(system(TWO, "r" * 16, (few, KHUGEPAGED)), processes=(Process(vmas=(Vma(pages="r" * 16),)),))
+    if says == "full_scans":
+        s = system(TWO, "r" * 16, (KHUGEPAGED,))
+    pair = judge_pair(s, v12.VARIANT, load_variant(str(path)).variant)
+    assert pair.differs == (("khugepaged",) if says else ())
+    if says:
+        assert pair.baseline is not None
+        assert pair.candidate is not None
+        assert {each.where for each in differences("khugepaged", pair.baseline, pair.candidate)} >= {f"khugepaged {says}"}
+
+
+def test_khugepaged_at_rest_is_said_in_words() -> None:
+    few = Step(op="sysfs", name="khugepaged/pages_to_scan", value="1")
+    s = system(TWO, "r" * 16, (few, KHUGEPAGED))
+    assert observe(run(s, v12.VARIANT)).khugepaged == (
+        ("list", "mm1"),
+        ("cursor", "mm1 page 8"),
+        ("sleeps", "until 10000 ms"),
+        ("running", 1),
+    )
+    more = attrs.evolve(s, steps=(*s.steps, KHUGEPAGED, KHUGEPAGED))
+    assert observe(run(more, v12.VARIANT)).khugepaged[0] == ("full_scans", 1)
+
+
+def test_a_value_with_a_newline_stays_in_its_line() -> None:
+    step = Step(op="sysfs", name="enabled", value="never\n")
+    assert said(step, 1) == 'step 1: sysfs enabled "never\\n"'

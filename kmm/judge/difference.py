@@ -36,7 +36,7 @@ _PARTS: Final[dict[str, tuple[str, ...]]] = {
 """Names of the parts of one element; the first one identifies it."""
 _PRESENT: Final = 3
 """Parts of an entry that is present; one that stands for a page has more."""
-_COUNTERS: Final = ("vm_events", "mthp_stats", "node_stat")
+_COUNTERS: Final = ("vm_events", "mthp_stats", "node_stat", "khugepaged")
 _SETS: Final = ("violations", "warnings")
 
 

@@ -50,6 +50,7 @@ class Observation:
     :param vm_events: counters that are not zero
     :param mthp_stats: per-order counters that are not zero
     :param node_stat: node and cgroup counters that are not zero
+    :param khugepaged: what the thread has done and where it stands, as (what, value), without what is nothing; only where there are steps
     :param notifier: invalidate windows, bytes from the table's start; an end is (-1, -1)
     :param tlb_flushes: flushed ranges, bytes from the table's start
     :param warnings: (function, condition)
@@ -70,6 +71,7 @@ class Observation:
     vm_events: tuple[Value, ...]
     mthp_stats: tuple[Value, ...]
     node_stat: tuple[Value, ...]
+    khugepaged: tuple[Value, ...]
     notifier: tuple[Value, ...]
     tlb_flushes: tuple[Value, ...]
     warnings: tuple[Value, ...]
@@ -117,6 +119,7 @@ def observe(run: Run) -> Observation:
                 "memory_failure_queued": len(this.poison_queued),
             }
         ),
+        khugepaged=khugepaged(this) if run.scenario.steps or run.scenario.actors else (),
         notifier=in_order(this.notifier_windows),
         tlb_flushes=in_order((start - base, end - base) for start, end in machine.tlb_flushes),
         warnings=in_order(machine.warnings),
@@ -161,6 +164,21 @@ def _trace_field(field: object) -> Value:
 
 def _counters(counters: dict[str, int]) -> tuple[Value, ...]:
     return tuple(sorted((name, n) for name, n in counters.items() if n))
+
+
+def khugepaged(this: System) -> tuple[tuple[str, int | str], ...]:
+    """khugepaged's scans, sleep, list and cursor, as (what, value), without what is nothing."""
+    scan, thread = this.khugepaged_scan, this.khugepaged_thread
+    slot = scan._mm_slot
+    values: dict[str, int | str] = {
+        "full_scans": scan._full_scans,
+        "clock_ms": this.clock_ms,
+        "list": " ".join(each._mm.name for each in scan._mm_head),
+        "cursor": "" if slot is None else f"{slot._mm.name} page {max(0, scan.address - this.base) // this.machine.page_size}",
+        "sleeps": {"timeout": f"until {thread._timeout} ms", "event": "until there is work"}.get(thread._waits, ""),
+        "running": int(thread._running),
+    }
+    return tuple((name, value) for name, value in values.items() if value)
 
 
 def _mm(this: System, mm: MmStruct) -> tuple[Value, ...]:

@@ -133,6 +133,7 @@ def _groups(start: System, end: System) -> Iterator[tuple[str, Mapping[str, int]
     yield "", start.vm_events, end.vm_events
     yield "", _statistics(start), _statistics(end)
     yield "", start.node_stat, end.node_stat
+    yield "", _khugepaged(start), _khugepaged(end)
     yield "memcg ", _memcg(start), _memcg(end)
     for number, mm in enumerate(end.mms):
         old = start.mms[number] if number < len(start.mms) else None
@@ -143,6 +144,10 @@ def _statistics(this: System) -> dict[str, int]:
     """Per order, as under its sysfs directory."""
     kilobytes = this.machine.page_size >> 10
     return {f"hugepages-{kilobytes << order}kB/stats/{name}": n for (order, name), n in this.mthp_stats.items()}
+
+
+def _khugepaged(this: System) -> dict[str, int]:
+    return {"full_scans": this.khugepaged_scan._full_scans, "clock (ms)": this.clock_ms}
 
 
 def _memcg(this: System) -> dict[str, int]:

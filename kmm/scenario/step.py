@@ -153,7 +153,7 @@ def said(step: Step, number: int, what: str = "step") -> str:
     if step.name:
         words.append(step.name)
     if step.value:
-        words.append(f'"{step.value}"')
+        words.append(f'"{step.value.encode("unicode_escape").decode("ascii")}"')
     if step.page is not None:
         words.append(f"page {step.page}" if step.length == 1 else f"pages {step.page} to {step.page + step.length - 1}")
     if step.to is not None:
