@@ -19,7 +19,7 @@ from kmm.kernel.ref import Ref
 from kmm.mm.khugepaged.scan_mm_slot import collapse_scan_mm_slot
 from kmm.mm.khugepaged.types import CollapseControl, ScanResult
 from kmm.scenario.errors import StepError
-from kmm.scenario.model import Driver, DriverKind, Failure, Geometry, Process, Scenario, Tunables, Vma
+from kmm.scenario.model import Failure, Geometry, Process, Scenario, Vma
 from kmm.scenario.operations import OPERATIONS
 from kmm.scenario.run import run
 from kmm.scenario.small_systems import KHUGEPAGED, system, system_families
@@ -125,20 +125,69 @@ def test_a_failure_counts_through_all_steps() -> None:
     assert run(attrs.evolve(collapse, failures=(Failure(kind="cc"),)), v12.VARIANT).steps == ("ENOMEM",)
 
 
-def test_fixpoint_sees_a_pass_that_fills_what_two_full_scans_left() -> None:
-    """S-12: three quarters of a table collapse at the next smaller order, and so fill up for the PMD order."""
-    geometry = Geometry(ptes=16, lru_batch=3)
-    tunables = attrs.evolve(Tunables.default(geometry).with_orders(geometry, 2, 3, 4), max_ptes_none=9)
-    map_ = "aaaaa..........."
-    s = Scenario(
-        geometry=geometry,
-        tunables=tunables,
-        vmas=(Vma(pages=map_),),
-        driver=Driver(kind=DriverKind.STEPS),
-        steps=(KHUGEPAGED,) * 6,
-    )
-    assert run(s, v12.VARIANT).outcome == "returned"
-    assert set(reports(s)) <= {"FIXPOINT"}
+CREEPS = (
+    "khugepaged fills 4 holes of mm1, pages 8 to 15, which an earlier pass left when it filled others, and nobody has touched the memory "
+    "meanwhile"
+)
+
+
+def creeping(*steps: Step, none: int = 4) -> Scenario:
+    """S-12: of the second range half a table is full enough for order 2, and the whole of it then for PMD order."""
+    s = system(TWO, "........aaa.....", steps)
+    return attrs.evolve(s, tunables=attrs.evolve(s.tunables, max_ptes_none=none))
+
+
+def fixpoint(s: Scenario) -> list[str]:
+    return [each.text for each in run(s, v12.VARIANT).world.system.machine.reports if each.check == "FIXPOINT"]
+
+
+def test_fixpoint_sees_a_range_that_grows_in_two_passes() -> None:
+    assert fixpoint(creeping(KHUGEPAGED)) == []
+    assert fixpoint(creeping(KHUGEPAGED, KHUGEPAGED)) == [CREEPS]
+    assert fixpoint(creeping(*(KHUGEPAGED,) * 5)) == [CREEPS], "the third pass finds nothing to do"
+    assert fixpoint(creeping(*(KHUGEPAGED,) * 5, none=3)) == []
+    few = Step(op="sysfs", name="khugepaged/pages_to_scan", value="1")
+    assert fixpoint(creeping(few, *(KHUGEPAGED,) * 5)) == [CREEPS], "range by range"
+
+
+@pytest.mark.parametrize("step", [Step(op="drain"), Step(op="load", page=8), Step(op="sysfs", name="enabled", value="always")])
+def test_who_works_between_two_passes_is_excused(step: Step) -> None:
+    assert fixpoint(creeping(KHUGEPAGED, step, KHUGEPAGED)) == []
+    assert fixpoint(creeping(step, KHUGEPAGED, KHUGEPAGED)) == [CREEPS]
+
+
+def test_an_injected_failure_may_put_a_collapse_off() -> None:
+    s = attrs.evolve(creeping(KHUGEPAGED, KHUGEPAGED), failures=(Failure(kind="alloc", nth=9),))
+    assert fixpoint(s) == []
+
+
+def test_fixpoint_sees_what_two_full_scans_left(tmp_path: Path) -> None:
+    path = tmp_path / "late.py"
+    path.write_text(LATE)
+    late = load_variant(str(path)).variant
+    s = system(TWO, "rrrr....rrrr....", (KHUGEPAGED,) * 4, (3,))
+    assert fixpoint(s) == []
+    reported = [each.text for each in run(s, late).world.system.machine.reports]
+    assert reported == ["khugepaged fills 8 more holes after two full scans, and nobody has touched the memory meanwhile"]
+
+
+LATE = """\
+from kmm.mm import system
+from kmm.mm.khugepaged.scan_mm_slot import collapse_scan_mm_slot
+from kmm.mm.khugepaged.types import ScanResult
+from kmm.mm.khugepaged.scan import collapse_single_pmd
+from kmm.mm.variant import Variant
+from refactors.v12 import collapse_huge_page
+
+
+def late(addr, vma, mmap_locked, cc):
+    if system.this.khugepaged_scan.full_scans < 2:
+        return ScanResult.SCAN_FAIL
+    return collapse_single_pmd(addr, vma, mmap_locked, cc)
+
+
+VARIANT = Variant(name="late", collapse_huge_page=collapse_huge_page, collapse_single_pmd=late)
+"""
 
 
 def forgets_the_second_range(pages: int, result: Ref[ScanResult], cc: CollapseControl) -> int:
