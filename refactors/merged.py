@@ -661,6 +661,21 @@ def pmd_order_not_tried(c: Case) -> bool:
     return c.order is None and not tried
 
 
+def visit_ends(c: Case) -> bool:
+    """khugepaged: perhaps nothing is attempted, and v12 goes on under the same lock."""
+    return c.driver == "khugepaged" and c.more and c.present < c.ptes
+
+
+def goes_on(c: Case) -> bool:
+    """MADV_COLLAPSE of several ranges: a refusal behind which the call goes on may come, and v12 ends it there."""
+    return refusable(c) and c.driver == "madvise" and c.more and bool(c.merged or c.migrating)
+
+
+def throttled(c: Case) -> bool:
+    """khugepaged: an allocation may fail, and v12's pass goes on."""
+    return c.driver == "khugepaged" and c.more and c.enabled_orders != 0 and "alloc" in c.failures
+
+
 def read_only(c: Case) -> bool:
     """An order below PMD order may be attempted in a VMA that is not writable."""
     return orders_below(c) != 0 and not c.writable
@@ -747,6 +762,18 @@ INTENDED: Intended = {
             "v19 11/14, mthp_collapse",
         ),
         *differs(
+            "vm_events mthp_stats node_stat notifier tlb_flushes address_spaces folios swap",
+            goes_on,
+            "MADV_COLLAPSE goes on to the next range behind one that it cannot collapse just now; v12 ends there",
+            "v19 11/14, mthp_collapse",
+        ),
+        *differs(
+            "khugepaged vm_events mthp_stats node_stat notifier tlb_flushes address_spaces folios swap",
+            throttled,
+            "khugepaged sleeps over an allocation that failed, and ends its pass over the second one",
+            "v19 11/14, mthp_collapse",
+        ),
+        *differs(
             "mthp_stats",
             exceeds_in_scan,
             "refusals during the scan count in the statistics of PMD order too",
@@ -756,6 +783,12 @@ INTENDED: Intended = {
             "mmap_locked",
             pmd_order_not_tried,
             "the mmap lock is dropped behind the scan, even when no range is attempted",
+            "v16, no mmap_locked parameter; v19 05/14",
+        ),
+        *differs(
+            "khugepaged",
+            visit_ends,
+            "each scan drops the mmap lock, so that each range is a visit of its own, which counts one more towards the pass",
             "v16, no mmap_locked parameter; v19 05/14",
         ),
         *differs(

@@ -22,7 +22,7 @@ _NOBODY: Final = Variant(name="nobody", collapse_huge_page=_never)
 
 
 def case_of(s: Scenario) -> Case:
-    """The case that a scenario is."""
+    """The case that a scenario with one table is."""
     alphabet = s.alphabet()
     letters = Counter(letter for letter in s.pages if letter != GAP)
     pages = [(alphabet[letter], count) for letter, count in letters.items()]
@@ -62,6 +62,7 @@ def case_of(s: Scenario) -> Case:
         pmd=s.pmd,
         memcg_limited=s.memcg_room is not None,
         passes=driver.passes,
+        more=False,
         debug_vm=s.config.debug_vm,
         arch=s.config.arch,
         vmemmap=s.config.sparsemem_vmemmap,

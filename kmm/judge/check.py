@@ -16,6 +16,7 @@ from kmm.judge.certificate import Transcript
 from kmm.judge.chunk import CHUNK_WEIGHT, Chunk, ChunkResult, Contest, judge_chunk
 from kmm.judge.counterexample import counterexample
 from kmm.judge.coverage import Line, code_coverage, line_coverage, sources
+from kmm.judge.elsewhere import Elsewhere
 from kmm.judge.findings import UNDETERMINED, Finding, generalised
 from kmm.judge.pool import MAX_LOST, STALL_S, Beat, Done, OutOfTime, Skip, in_order
 from kmm.judge.variants import LoadedVariant
@@ -48,7 +49,8 @@ def check(
 
     An interrupt (KeyboardInterrupt) ends the scope; the verdict says what was known by then.
 
-    A declared difference is about a scenario with one table: families with steps are left out for a candidate that declares any.
+    A declared difference is about what a visit finds, and visits are watched in this tree only: families with steps are left out for a
+    candidate of another one that declares any, or against a baseline of another one.
 
     :param seed: that the families were made with
     :param budget_s: seconds for the judging; ``None``: no limit
@@ -60,7 +62,8 @@ def check(
     cpus = os.cpu_count() or 1
     workers = max(1, min(jobs or cpus, cpus))
     contest = Contest(baseline, candidate, candidate.intended.get(baseline.known_as, ()))
-    left_out = [family for family in families if contest.intended and family.steps]
+    elsewhere = isinstance(baseline.variant, Elsewhere) or isinstance(candidate.variant, Elsewhere)
+    left_out = [family for family in families if contest.intended and family.steps and elsewhere]
     tally = Tally(contest, [family for family in families if family not in left_out], left_out)
     out_of_time = interrupted = False
     example = None

@@ -119,7 +119,7 @@ class _ChunkJudge:
     def scenario(self, index: int, s: Scenario) -> bool:
         """Judge one; true for a difference. Whatever escapes a run makes the scenario undetermined."""
         try:
-            pair = judge_pair(s, self.contest.baseline.variant, self.contest.candidate.variant, self.search)
+            pair = judge_pair(s, self.contest.baseline.variant, self.contest.candidate.variant, self.search, self.contest.intended)
             excused = excuses(pair, self.contest.intended) if pair.differs else {}
             if s.contract == "checked":
                 self._reached(pair)

@@ -51,7 +51,7 @@ class _Asked:
     refines: bool
 
     def pair(self, s: Scenario) -> Pair:
-        return judge_pair(s, self.contest.baseline.variant, self.contest.candidate.variant, self.search)
+        return judge_pair(s, self.contest.baseline.variant, self.contest.candidate.variant, self.search, self.contest.intended)
 
     def shown(self, pair: Pair) -> bool:
         return is_different(pair, self.contest.intended, refines=self.refines)

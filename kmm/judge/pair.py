@@ -7,9 +7,11 @@ from typing import Final
 import attrs
 
 from kmm.judge.differing import differing, hangs
+from kmm.judge.intended import PLACE, comparable
 from kmm.judge.observe import Observation
 from kmm.judge.side import observation
 from kmm.kernel.stop import NotApplicable
+from kmm.mm.intended import Case, IntendedDifference
 from kmm.mm.variant import Variant
 from kmm.scenario.errors import StepError
 from kmm.scenario.model import Scenario
@@ -33,6 +35,7 @@ class Pair:
     :param lead: beside actors: the search ended before it could tell
     :param common: beside actors: what both sides show
     :param digest: beside actors: a hash over all that both sides show
+    :param cases: with steps, where differences are declared: what the visits find
     """
 
     scenario: Scenario
@@ -44,15 +47,37 @@ class Pair:
     lead: bool = False
     common: tuple[Observation, ...] = ()
     digest: bytes = b""
+    cases: tuple[Case, ...] = ()
 
 
-def judge_pair(s: Scenario, baseline: Variant, candidate: Variant, search: Search = EXHAUSTIVE) -> Pair:
+def judge_pair(
+    s: Scenario,
+    baseline: Variant,
+    candidate: Variant,
+    search: Search = EXHAUSTIVE,
+    intended: tuple[IntendedDifference, ...] = (),
+) -> Pair:
     """Run both variants and compare. A one-sided overrun of the budget is run again at ten times the budget.
 
     :param search: of the schedules, beside actors
+    :param intended: what the candidate declares: steps behind one in which that changes the state are not compared
     """
     if s.actors:
         return _judge_sets(s, baseline, candidate, search)
+    pair = _judge_one(s, baseline, candidate)
+    if not (intended and s.steps and pair.differs):
+        return pair
+    shorter, cases = comparable(s, (baseline, candidate), intended)
+    if shorter != s:
+        pair = _judge_one(shorter, baseline, candidate)
+    if PLACE in pair.differs:
+        prefixes = (attrs.evolve(s, steps=s.steps[:n]) for n in range(1, len(shorter.steps)))
+        pairs = (_judge_one(each, baseline, candidate) for each in prefixes)
+        pair = next((each for each in pairs if PLACE in each.differs), pair)
+    return attrs.evolve(pair, cases=cases)
+
+
+def _judge_one(s: Scenario, baseline: Variant, candidate: Variant) -> Pair:
     a = observation(s, baseline)
     b = observation(s, candidate, like=a)
     if a is None or b is None:

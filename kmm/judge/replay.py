@@ -140,12 +140,12 @@ def _run(s: Scenario, baseline: LoadedVariant, candidate: LoadedVariant, search:
         if 0 in skip:
             return _Outcome(UNDETERMINED, (), "")
         beat(0)
-        pair = judge_pair(s, baseline.variant, candidate.variant, search)
+        intended = candidate.intended.get(baseline.known_as, ())
+        pair = judge_pair(s, baseline.variant, candidate.variant, search, intended)
         if not pair.applicable:
             return _Outcome(UNDETERMINED, (), "one of the variants does not do what the scenario asks for")
         if pair.lead:
             return _Outcome(UNDETERMINED, (), "the search of the schedules ended before it could tell")
-        intended = candidate.intended.get(baseline.known_as, ())
         if not is_different(pair, intended, refines=pair.refines):
             return _Outcome(EQUIVALENT, (), "")
         return _Outcome(DIFFERENT, pair.differs, explanation(s, baseline, candidate, search))

@@ -12,7 +12,8 @@ import attrs
 class Case:
     """What a predicate may ask about a scenario.
 
-    Pages are counted over the whole table, limits are in pages.
+    Pages are counted over the whole table, limits are in pages. A scenario with steps is several cases: one for each visit of khugepaged or
+    MADV_COLLAPSE to a range, with what it finds there.
 
     :param driver: ``khugepaged``, ``madvise`` or ``direct``
     :param is_khugepaged: khugepaged's limits apply
@@ -42,6 +43,7 @@ class Case:
     :param pmd: what the PMD entry is
     :param memcg_limited: the cgroup has a limit
     :param passes: how often the table is visited
+    :param more: the pass, or the call of MADV_COLLAPSE, may go on to another range behind this one; only with steps
     :param debug_vm: CONFIG_DEBUG_VM
     :param arch: ``x86`` or ``walking``
     :param vmemmap: CONFIG_SPARSEMEM_VMEMMAP
@@ -75,6 +77,7 @@ class Case:
     pmd: str
     memcg_limited: bool
     passes: int
+    more: bool
     debug_vm: bool
     arch: str
     vmemmap: bool
@@ -84,7 +87,8 @@ class Case:
 class IntendedDifference:
     """One observable that may differ where the predicate holds.
 
-    :param observable: name of an observable, as a verdict shows it
+    :param observable: name of an observable, as a verdict shows it; ``errno`` is also what became of the step that asked. Where the state
+        at the end may differ (``address_spaces``) nothing is compared behind the step
     :param predicate: whether a case is one of those in which it may
     :param why: one clause
     :param source: who asked for it: a review comment, a patch, a commit

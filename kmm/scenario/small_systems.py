@@ -9,7 +9,7 @@ from typing import Final
 import attrs
 
 from kmm.scenario.families import Family
-from kmm.scenario.model import Driver, DriverKind, Geometry, Process, Scenario, Tunables, Vma
+from kmm.scenario.model import Driver, DriverKind, Failure, Geometry, Process, Scenario, Tunables, Vma
 from kmm.scenario.step import Step
 
 TWO_RANGES: Final = Geometry(ptes=8, lru_batch=3, ranges=2)
@@ -46,9 +46,18 @@ def _daemon() -> Iterator[Scenario]:
         steps = (_FEW, KHUGEPAGED, KHUGEPAGED, KHUGEPAGED) if slow else (KHUGEPAGED, KHUGEPAGED)
         yield system(TWO_RANGES, first + second, steps, orders)
 
+    for failing, orders in product(((1,), (2,), (1, 2), (1, 3), (1, 2, 3)), ((3,), (2, 3))):
+        failures = tuple([Failure(kind="alloc", nth=nth) for nth in failing])
+        yield attrs.evolve(system(THREE_RANGES, "r" * 24, (KHUGEPAGED, KHUGEPAGED), orders), failures=failures)
+
 
 def _madvise() -> Iterator[Scenario]:
     collapse = Step(op="madvise", page=0, length=24, value="collapse")
+    for maps in product(("KKrrrrrr", "rrrrrrrr", "........"), repeat=3):
+        vma = Vma(pages="".join(maps), flags=("mergeable", "read", "write"))
+        yield attrs.evolve(system(THREE_RANGES, "." * 24, (collapse,)), vmas=(vma,))
+    for nth in (1, 2, 3):
+        yield attrs.evolve(system(THREE_RANGES, "r" * 24, (collapse,)), failures=(Failure(kind="alloc", nth=nth),))
     for maps in product(RANGES, repeat=3):
         yield system(THREE_RANGES, "".join(maps), (collapse,))
     for pmds in product(("table", "none", "absent", "huge", "huge_zero"), repeat=3):
@@ -121,14 +130,16 @@ def system_families() -> tuple[Family, ...]:
         Family(
             "khugepaged over two ranges",
             "exhaustive",
-            f"every two of the maps {maps} in two ranges with every set of orders, scanned twice at once or three times range by range",
+            f"every two of the maps {maps} in two ranges with every set of orders, scanned twice at once or three times range by "
+            "range, and three full ranges of which some of the first three allocations fail",
             _daemon,
             steps=True,
         ),
         Family(
             "MADV_COLLAPSE over three ranges",
             "exhaustive",
-            f"every three of the maps {maps}, every three PMD states but migration, and 16 parts of three half ranges",
+            f"every three of the maps {maps}, every three PMD states but migration, and 16 parts of three half "
+            "ranges; every three of a range with merged pages, a full and an empty one; and one allocation of three failing",
             _madvise,
             steps=True,
         ),
