@@ -118,8 +118,8 @@ def judge_bugs(
 
 @contextmanager
 def forms(bug: Bug, refactors: Path) -> Iterator[tuple[LoadedVariant, LoadedVariant]]:
-    """The form without the bug, and the one with it."""
-    with both_sides(refactors, bug.variant, bug.candidate, bug.patch) as (a, b):
+    """The form without the bug, and the one with it. The tests type-check the patches."""
+    with both_sides(refactors, bug.variant, bug.candidate, bug.patch, typed=False) as (a, b):
         yield (b, a) if bug.repairs else (a, b)
 
 

@@ -24,50 +24,53 @@ NOTHING: Final = "nothing"
 
 def print_bugs(console: Console, found: Sequence[JudgedBug], left_out: Sequence[LeftOut], *, judged: bool) -> None:
     """One row each, and what is left out."""
+    in_general = any(each.general is not None for each in found)
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("bug", no_wrap=True)
     table.add_column("class", no_wrap=True)
     table.add_column("what is wrong", ratio=1)
     table.add_column("in", no_wrap=True)
-    table.add_column("breaks")
-    table.add_column("must be caught by", no_wrap=not judged)
-    in_general = any(each.general is not None for each in found)
+    table.add_column("breaks", max_width=6)
+    table.add_column("caught by" if judged else "must be caught by", no_wrap=not judged)
     if judged:
-        table.add_column("caught by")
-        table.add_column("after")
+        table.add_column("runs", max_width=12)
         if in_general:
             table.add_column("in general")
         table.add_column("", no_wrap=True)
     for each in found:
         table.add_row(*_row(each, judged=judged, in_general=in_general))
-    console.print(table)
+    if found:
+        console.print(table)
     for one in left_out:
         said(console, one.id, f"left out: {one.title}. {one.why}")
 
 
 def _row(found: JudgedBug, *, judged: bool, in_general: bool) -> list[str | Text]:
     bug = found.bug
-    row: list[str | Text] = [bug.name, bug.kind, Text(bug.title), bug.candidate or bug.variant, ", ".join(bug.invariants), bug.expected]
-    if judged:
-        row += [_by(found), "" if found.caught is None else after(found.caught)]
-        if in_general:
-            row.append("" if found.general is None else general(found.general))
-        row.append(Text(found.word, style="bold red" if found.exit_code else "green"))
-    return row
+    row: list[str | Text] = [bug.name, bug.kind, Text(bug.title), bug.candidate or bug.variant, " ".join(bug.invariants)]
+    if not judged:
+        return [*row, bug.expected]
+    row += [by(found), "" if found.caught is None else runs(found.caught)]
+    if in_general:
+        row.append("" if found.general is None else general(found.general))
+    return [*row, Text(found.word, style="bold red" if found.exit_code else "green")]
 
 
-def _by(found: JudgedBug) -> str:
-    """The observable that it is to be seen in is named, where others differ as well."""
-    if found.caught is None:
+def by(found: JudgedBug) -> str:
+    """What catches it, and what should have if that is something else."""
+    wanted, caught = found.bug.caught_by, found.caught
+    if caught is None:
         return ""
-    wanted = found.bug.caught_by
-    return (wanted if wanted and found.caught.said_by(wanted) else found.caught.by) or NOTHING
+    if wanted and caught.said_by(wanted):
+        return wanted
+    is_by = caught.by or NOTHING
+    return is_by if is_by == found.bug.expected else f"{is_by}, not {found.bug.expected}"
 
 
-def after(found: Caught) -> str:
-    """How much was run: of the form with the bug, and of the one without."""
-    clean, tried = found.executions
-    return "1 pair" if (clean, tried) == (1, 1) else f"{tried} executions ({clean} without)"
+def runs(found: Caught) -> str:
+    """How much was run: of the form with the bug, up to what shows it, and of the one without."""
+    without, having = found.executions
+    return "1 pair" if (without, having) == (1, 1) else f"{having:,}; {without:,} without"
 
 
 def general(found: General) -> str:
@@ -107,7 +110,8 @@ def _under(bug: Bug) -> str:
 
 
 def _print_caught(console: Console, found: JudgedBug, caught: Caught) -> None:
-    title(console, f"{found.word}, after {after(caught)}")
+    title(console, f"{found.word} by {by(found)}" if found.bug.caught_by else found.word)
+    said(console, "runs", runs(caught))
     for each in caught.reports:
         said(console, "says", each)
     if not caught.reports and caught.differs:

@@ -126,15 +126,18 @@ def try_out(
 
 
 @contextmanager
-def both_sides(refactors: Path, baseline: str, candidate: str, patch: str) -> Iterator[tuple[LoadedVariant, LoadedVariant]]:
+def both_sides(
+    refactors: Path, baseline: str, candidate: str, patch: str, *, typed: bool = True
+) -> Iterator[tuple[LoadedVariant, LoadedVariant]]:
     """The baseline as it is, and with the patch, or the other variant if there is none.
 
     :param refactors: directory of the variants
+    :param typed: type-check what the patch changes
     :raises BadInputError: one of them cannot be used
     """
     tree = str(refactors.parent)
     theirs = Named(baseline, tree, patches=(str(refactors / patch),)) if patch else Named(candidate, tree)
-    with opened(Named(baseline, tree), theirs) as sides:
+    with opened(Named(baseline, tree), theirs, typed=typed) as sides:
         yield sides
 
 
