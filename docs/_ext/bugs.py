@@ -21,9 +21,9 @@ writes this page from that file.
 
 ```console
 $ kmm bugs --no-judge
-bug           class  what is wrong                             in        breaks  must be caught by
-A-01          ARCH   the cache hook is called while the PMD    merged            DEBUG_VM
-                     is empty
+bug           class  what is wrong                               in        breaks  must be caught by
+A-01          ARCH   the cache hook is called while the PMD is   merged            DEBUG_VM
+                     empty
 ...
 ```
 
