@@ -44,6 +44,7 @@ docs: $(READY)
 docs-help: $(READY)
 	@$(BIN)/python -m docs._ext.commands
 	@$(BIN)/python -m docs._ext.followups
+	@$(BIN)/python -m docs._ext.bugs
 
 docs-searches: $(READY)
 	@$(BIN)/python -m docs._ext.searches

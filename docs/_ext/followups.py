@@ -78,8 +78,8 @@ def section(one: Followup) -> str:
     comments = f"({', '.join(one.comments)}) " if one.comments else ""
     paragraphs = [f"{comments}{one.why}", f"**Here.** {one.says}", f"**The kernel.** {one.kernel}"]
     table = "\n".join(["| experiment | in | expected |", "| --- | --- | --- |", *map(_row, one.experiments)])
-    body = "\n\n".join(textwrap.fill(_code(each), WIDTH, break_on_hyphens=False) for each in paragraphs)
-    return f"\n## {one.name}: {_code(one.title)}\n\n{body}\n\n{table}\n"
+    body = "\n\n".join(textwrap.fill(code(each), WIDTH, break_on_hyphens=False) for each in paragraphs)
+    return f"\n## {one.name}: {code(one.title)}\n\n{body}\n\n{table}\n"
 
 
 def _row(experiment: Experiment) -> str:
@@ -90,7 +90,7 @@ def _row(experiment: Experiment) -> str:
     return f"| {experiment.question} | {place} | {expected} |"
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """What looks like a name of code is marked as such."""
     return _NAME.sub(lambda found: found[0] if found[0].startswith("`") else f"`{found[0]}`", text)
 

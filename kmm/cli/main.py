@@ -26,6 +26,7 @@ BAD_INPUT: Final = 4
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "boundary": ("kmm.cli.boundary:boundary", "List what the model leaves out."),
+    "bugs": ("kmm.cli.bugs:bugs", "Seed known defects, and see them caught."),
     "capture": ("kmm.cli.capture:capture", "Read a live process's memory into scenarios."),
     "check": ("kmm.cli.check:check", "Judge whether a candidate behaves like the baseline."),
     "completion": ("kmm.cli.completion:completion", "Print the shell completion script."),

@@ -55,9 +55,18 @@ def explain_sets(s: Scenario, baseline: LoadedVariant, candidate: LoadedVariant,
     if not sets.side:
         raise ValueError("both variants come to the same")
     record = record_of(sets)
+    return explain_record(sets, record, baseline, candidate), record
+
+
+def explain_record(sets: Sets, record: Recorded, baseline: LoadedVariant, candidate: LoadedVariant) -> str:
+    """Show a schedule that leads one variant where the other never comes, as far as was searched.
+
+    :returns: text of at most 100 columns
+    """
+    s = sets.scenario
     a, b = (account(s, each.variant, from_record(record)) for each in (baseline, candidate))
     text = explain_accounts(a, b, baseline, candidate).text
-    return "\n".join([*_claim(sets, record), "", text, "", *_columns(s, b if record.side == "candidate" else a)]), record
+    return "\n".join([*_claim(sets, record), "", text, "", *_columns(s, b if record.side == "candidate" else a)])
 
 
 def _claim(sets: Sets, record: Recorded) -> list[str]:

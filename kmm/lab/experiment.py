@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ import attrs
 
 from kmm.judge.check import Progress, check
 from kmm.judge.named import Named
+from kmm.judge.variants import LoadedVariant
 from kmm.judge.verdict import Relation, Verdict
 from kmm.lab.sides import opened
 from kmm.live.given import given
@@ -110,9 +112,7 @@ def try_out(
     :raises BadInputError: a patch or a scenario cannot be used
     """
     for (baseline, candidate, patch), group in groupby(experiments, lambda each: (each.baseline, each.candidate, each.patch)):
-        tree = str(refactors.parent)
-        theirs = Named(baseline, tree, patches=(str(refactors / patch),)) if patch else Named(candidate, tree)
-        with opened(Named(baseline, tree), theirs) as sides:
+        with both_sides(refactors, baseline, candidate, patch) as sides:
             for each in group:
 
                 def said(family: str, judged: int, name: str = Path(patch).stem or candidate) -> None:
@@ -123,6 +123,22 @@ def try_out(
                 yield Tried(experiment=each, verdict=verdict)
                 if verdict.interrupted:
                     return
+
+
+@contextmanager
+def both_sides(
+    refactors: Path, baseline: str, candidate: str, patch: str, *, typed: bool = True
+) -> Iterator[tuple[LoadedVariant, LoadedVariant]]:
+    """The baseline as it is, and with the patch, or the other variant if there is none.
+
+    :param refactors: directory of the variants
+    :param typed: type-check what the patch changes
+    :raises BadInputError: one of them cannot be used
+    """
+    tree = str(refactors.parent)
+    theirs = Named(baseline, tree, patches=(str(refactors / patch),)) if patch else Named(candidate, tree)
+    with opened(Named(baseline, tree), theirs, typed=typed) as sides:
+        yield sides
 
 
 def _families(experiment: Experiment, refactors: Path, general: Callable[[], Sequence[Family]]) -> Sequence[Family]:

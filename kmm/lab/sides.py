@@ -22,17 +22,18 @@ USUAL: Final = "v12"
 
 
 @contextmanager
-def opened(baseline: Named, candidate: Named) -> Iterator[tuple[LoadedVariant, LoadedVariant]]:
+def opened(baseline: Named, candidate: Named, *, typed: bool = True) -> Iterator[tuple[LoadedVariant, LoadedVariant]]:
     """Load baseline and candidate. Of other trees, copies are run, in processes that end with the block.
 
+    :param typed: type-check what patches change
     :raises BadInputError: a tree, a revision, a patch or a variant cannot be used
     """
     if not (baseline.in_tree or candidate.in_tree):
         yield load_variant(baseline.variant), load_variant(candidate.variant)
         return
     with ExitStack() as stack:
-        second = _open(stack, candidate)
-        yield _open(stack, baseline), second
+        second = _open(stack, candidate, typed=typed)
+        yield _open(stack, baseline, typed=typed), second
 
 
 def default_variants(patches: tuple[str, ...]) -> tuple[str, str]:
@@ -51,13 +52,13 @@ def default_variants(patches: tuple[str, ...]) -> tuple[str, str]:
     return USUAL if change.before == NO_FILE else variants[0].stem, variants[0].stem
 
 
-def _open(stack: ExitStack, named: Named) -> LoadedVariant:
+def _open(stack: ExitStack, named: Named, *, typed: bool) -> LoadedVariant:
     tree = Tree(directory=Path(named.tree) if named.tree else home(), rev=named.rev, patches=tuple(map(Path, named.patches)))
     if tree.is_home and _is_own(tree.directory):
         return _of_tree(load_variant(named.variant), digest(tree.directory))
     root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kmm-tree-"))).resolve()
     taken = take(tree, root)
-    if tree.patches:
+    if tree.patches and typed:
         _type_check(tree, root)
     variant = str(Path(named.variant).absolute()) if is_path(named.variant) else named.variant
     from kmm.judge.process import TreeProcess

@@ -44,10 +44,15 @@ ACTORS: Final = (
     "uffd_wp:0:protect",
 )
 """One of each kind."""
+SLOW: Final = ("migrate:7", "secondary_fault:0", "secondary_fault:3", *(each for each in ACTORS if each not in QUICK))
+"""One of each kind that has many schedules, and guests."""
+FREES_THE_TABLE: Final = ("munmap:0-7", "madvise:0-7:dontneed")
 MAPS: Final = ("aaa.aaaa", "waaaaaaa")
 """A hole that may be filled; a page to swap in."""
 MANY: Final = attrs.evolve(SAMPLED, budget=400)
 """Of an actor that has too many schedules to run them all."""
+WALKER: Final = attrs.evolve(SAMPLED, strategy="pct", budget=3_000)
+"""Of a walk without a lock that two others have to interrupt, one after the other."""
 _BOTH: Final = (DriverKind.KHUGEPAGED, DriverKind.MADVISE)
 
 
@@ -93,6 +98,31 @@ def one_actor(actors: tuple[str, ...], memory: str) -> Family:
         lambda: _one(actors, MAPS[:1], _BOTH[:1]),
         steps=True,
         search=attrs.evolve(EXHAUSTIVE, memory=memory),
+    )
+
+
+def drawn_families() -> tuple[Family, ...]:
+    """What takes an actor with many schedules, or two of them: drawn schedules of one order at a time."""
+    orders = ((3,), (2,))
+    return (
+        Family(
+            "one actor, drawn",
+            "sampled",
+            f"{MANY.budget} schedules, drawn with seed 0, of khugepaged in the map {MAPS[0]} with order 3 or 2 beside each of "
+            f"{', '.join(SLOW)}",
+            lambda: (beside((actor,), MAPS[0], order, _BOTH[0]) for actor, order in product(SLOW, orders)),
+            steps=True,
+            search=MANY,
+        ),
+        Family(
+            "GUP-fast and another, drawn",
+            "sampled",
+            f"{WALKER.budget} schedules, drawn with seed 0, of khugepaged in the map {MAPS[0]} with order 3 beside gup_fast:0 and each of "
+            f"{', '.join(FREES_THE_TABLE)}",
+            lambda: (beside(("gup_fast:0", each), MAPS[0], orders[0], _BOTH[0]) for each in FREES_THE_TABLE),
+            steps=True,
+            search=WALKER,
+        ),
     )
 
 
