@@ -1,82 +1,108 @@
-"""Where the operators are used: candidates for the corpus, always the same ones in the same order."""
+"""Writes the lists that operators give: ``python -m corpus.generate [equivalent|sequential]``.
+
+Of each operator, so many candidates, spread over functions: those that type-check and, if they are to differ, that have a witness.
+No label is made from what the judge says of a pair.
+"""
 
 from __future__ import annotations
 
-import ast
-import textwrap
-from collections import Counter
-from collections.abc import Iterator
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
 from typing import Final
 
-from corpus.operators import CHANGE, KEEP, Rewrite
-from corpus.pairs import ROOT, Pair
+import attrs
+import tomli_w
 
-FILES: Final = (
-    "refactors/v12.py",
-    "refactors/reviewed.py",
-    *(
-        f"kmm/mm/khugepaged/{name}.py"
-        for name in ("alloc", "copy", "isolate", "limits", "revalidate", "scan", "swapin", "madvise_collapse")
-    ),
-)
+from corpus.change import CHANGE
+from corpus.keep import KEEP
+from corpus.pairs import FORMAT, ROOT, Pair
+from corpus.places import candidates, renames
+from corpus.rename import RENAME
+from corpus.witness_sequential import EndlessError, witness
+from kmm.lab.trees import Tree, take
+from kmm.lab.typecheck import new_errors
 
-
-def equivalent(at_most: int) -> Iterator[Pair]:
-    """Rewrites that keep the meaning, so many a function and operator."""
-    for operator, (rewrite, why) in KEEP.items():
-        for file in FILES:
-            yield from _spread(_pairs(operator, rewrite, file, "equivalent", why), at_most)
-
-
-def different(at_most: int) -> Iterator[Pair]:
-    """Rewrites that may change the meaning: each needs a witness."""
-    for operator, rewrite in CHANGE.items():
-        for file in FILES:
-            yield from _spread(_pairs(operator, rewrite, file, "different", ""), at_most)
+FUNCTIONS: Final = {"equivalent": 8, "sequential": 7}
+"""Of an operator, in how many functions at most."""
+TRIES: Final = 3
+"""Of an operator and function, one pair, out of so many candidates."""
+RENAMED: Final = "the new name stands nowhere else in the function, and replaces the old one everywhere"
 
 
-def _spread(pairs: Iterator[Pair], at_most: int) -> Iterator[Pair]:
-    counts: Counter[str] = Counter()
+def equivalent() -> Iterator[Pair]:
+    """Rewrites that keep the meaning."""
+    operators: Iterable[tuple[str, list[list[Pair]]]] = (
+        (RENAME, renames(RENAMED)),
+        *candidates({name: rewrite for name, (rewrite, _) in KEEP.items()}, "equivalent", {name: why for name, (_, why) in KEEP.items()}),
+    )
+    for _, functions in operators:
+        yield from _some(functions, FUNCTIONS["equivalent"], lambda pair: pair if fits(pair) else None)
+
+
+def sequential() -> Iterator[Pair]:
+    """Mistakes that have a witness, which becomes what the label rests on."""
+    for _, functions in candidates(CHANGE, "different", {}):
+        yield from _some(functions, FUNCTIONS["sequential"], _witnessed)
+
+
+def _some(functions: list[list[Pair]], most: int, accepted: Callable[[Pair], Pair | None]) -> Iterator[Pair]:
+    """One of each function, until there are enough."""
+    count = 0
+    for pairs in functions:
+        for pair in pairs[:TRIES]:
+            good = accepted(pair)
+            if good is not None:
+                yield good
+                count += 1
+                break
+        if count == most:
+            return
+
+
+def _witnessed(pair: Pair) -> Pair | None:
+    try:
+        said = witness(pair)
+    except EndlessError:
+        return None
+    return attrs.evolve(pair, by=said) if said and fits(pair) else None
+
+
+@cache
+def _untouched() -> Path:
+    root = Path(tempfile.mkdtemp(prefix="kmm-corpus-")).resolve()
+    take(Tree(directory=ROOT), root)
+    return root
+
+
+def fits(pair: Pair) -> bool:
+    """The file has no type error with it that was not there without."""
+    with tempfile.TemporaryDirectory(prefix="kmm-corpus-") as directory:
+        root = Path(directory).resolve()
+        take(Tree(directory=ROOT), root)
+        (root / pair.file).write_text(pair.changed()[1], encoding="utf-8")
+        return not new_errors(root, _untouched)
+
+
+def text_of(pairs: Iterable[Pair]) -> str:
+    """A list as it stands in its file."""
+    found = [{key: value for key, value in attrs.asdict(pair).items() if value} for pair in pairs]
+    return tomli_w.dumps({"format": FORMAT, "pair": found}, multiline_strings=True)
+
+
+def write(name: str, pairs: Iterator[Pair]) -> None:
+    """Write a list as its pairs come."""
+    found: list[Pair] = []
     for pair in pairs:
-        counts[pair.function] += 1
-        if counts[pair.function] <= at_most:
-            yield pair
+        found.append(pair)
+        print(f"{pair.id}: {pair.by}", flush=True)
+        (ROOT / "corpus" / name).write_text(text_of(found), encoding="utf-8")
 
 
-def _pairs(operator: str, rewrite: Rewrite, file: str, label: str, by: str) -> Iterator[Pair]:
-    text = (ROOT / file).read_text(encoding="utf-8")
-    lines = text.splitlines(keepends=True)
-    seen: set[tuple[str, str]] = set()
-    for function in (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)):
-        source = "".join(lines[function.lineno - 1 : function.end_lineno])
-        for number, statement in enumerate(_statements(function)):
-            old = "".join(lines[statement.lineno - 1 : statement.end_lineno])
-            if old.lstrip().startswith("elif") or source.count(old) != 1:
-                continue
-            indent = " " * statement.col_offset
-            for form, new in enumerate(rewrite(statement)):
-                module = ast.fix_missing_locations(ast.Module(list(new), []))
-                changed = textwrap.indent(ast.unparse(module), indent) + "\n"
-                if (old, changed) in seen or ast.dump(ast.parse(textwrap.dedent(changed))) == ast.dump(ast.parse(textwrap.dedent(old))):
-                    continue
-                seen.add((old, changed))
-                stem = file.rpartition("/")[2].removesuffix(".py")
-                name = f"{operator}.{stem}.{function.name.strip('_')}.{number}.{form}"
-                yield Pair(
-                    id=name,
-                    operator=operator,
-                    file=file,
-                    function=function.name,
-                    old=old,
-                    new=changed,
-                    label=label,
-                    kind="sequential",
-                    by=by,
-                )
-
-
-def _statements(function: ast.FunctionDef) -> Iterator[ast.stmt]:
-    """All statements inside, in the order of the text, without the docstring."""
-    found = [node for node in ast.walk(function) if isinstance(node, ast.stmt) and node is not function]
-    found.sort(key=lambda node: (node.lineno, node.col_offset))
-    return (node for node in found if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)))
+if __name__ == "__main__":
+    if "sequential" not in sys.argv[1:]:
+        write("equivalent.toml", equivalent())
+    if "equivalent" not in sys.argv[1:]:
+        write("sequential.toml", sequential())
