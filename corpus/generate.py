@@ -6,10 +6,12 @@ No label is made from what the judge says of a pair.
 
 from __future__ import annotations
 
+import ast
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -18,9 +20,8 @@ import tomli_w
 
 from corpus.change import CHANGE
 from corpus.keep import KEEP
-from corpus.pairs import FORMAT, ROOT, Pair
+from corpus.pairs import FORMAT, ROOT, Pair, load_pairs
 from corpus.places import candidates, renames
-from corpus.rename import RENAME
 from corpus.witness_sequential import EndlessError, witness
 from kmm.lab.trees import Tree, take
 from kmm.lab.typecheck import new_errors
@@ -32,42 +33,74 @@ TRIES: Final = 3
 RENAMED: Final = "the new name stands nowhere else in the function, and replaces the old one everywhere"
 
 
-def equivalent() -> Iterator[Pair]:
+def equivalent() -> list[Pair]:
     """Rewrites that keep the meaning."""
-    operators: Iterable[tuple[str, list[list[Pair]]]] = (
-        (RENAME, renames(RENAMED)),
-        *candidates({name: rewrite for name, (rewrite, _) in KEEP.items()}, "equivalent", {name: why for name, (_, why) in KEEP.items()}),
-    )
-    for _, functions in operators:
-        yield from _some(functions, FUNCTIONS["equivalent"], lambda pair: pair if fits(pair) else None)
+    why = {name: reason for name, (_, reason) in KEEP.items()}
+    rewrites = {name: rewrite for name, (rewrite, _) in KEEP.items()}
+    operators = [renames(RENAMED), *(functions for _, functions in candidates(rewrites, "equivalent", why))]
+    return _chosen(operators, FUNCTIONS["equivalent"])
 
 
-def sequential() -> Iterator[Pair]:
-    """Mistakes that have a witness, which becomes what the label rests on."""
-    for _, functions in candidates(CHANGE, "different", {}):
-        yield from _some(functions, FUNCTIONS["sequential"], _witnessed)
+def sequential() -> list[Pair]:
+    """Mistakes that have a witness, which becomes what the label rests on; first those that other tools judge, too."""
+    compared = [pair for pair in load_pairs(ROOT / "corpus/compared.toml") if pair.label == "different"]
+    operators = [_witnessed(functions, FUNCTIONS["sequential"]) for _, functions in candidates(CHANGE, "different", {})]
+    return [*(attrs.evolve(pair, by=witness(pair)) for pair in compared), *_chosen(operators, FUNCTIONS["sequential"])]
 
 
-def _some(functions: list[list[Pair]], most: int, accepted: Callable[[Pair], Pair | None]) -> Iterator[Pair]:
-    """One of each function, until there are enough."""
-    count = 0
+def _witnessed(functions: list[list[Pair]], most: int) -> list[list[Pair]]:
+    """Of a few functions, those candidates that have a witness."""
+    found: list[list[Pair]] = []
     for pairs in functions:
-        for pair in pairs[:TRIES]:
-            good = accepted(pair)
-            if good is not None:
-                yield good
-                count += 1
-                break
-        if count == most:
-            return
+        good = [attrs.evolve(pair, by=said) for pair in pairs[:TRIES] if (said := _said(pair))]
+        found += [good] if good else []
+        if len(found) == most:
+            break
+    return found
 
 
-def _witnessed(pair: Pair) -> Pair | None:
+def _said(pair: Pair) -> str:
     try:
         said = witness(pair)
     except EndlessError:
-        return None
-    return attrs.evolve(pair, by=said) if said and fits(pair) else None
+        said = ""
+    print(f"{pair.id}: {said or 'no witness'}", flush=True)
+    return said
+
+
+def _chosen(operators: list[list[list[Pair]]], most: int) -> list[Pair]:
+    """Of each operator and function, the first candidate that fits, in so many functions."""
+    tried = [[pairs[:TRIES] for pairs in functions[: 2 * most]] for functions in operators]
+    good: set[str] = set()
+    for at in range(TRIES):
+        good |= fitting([pairs[at] for functions in tried for pairs in functions if at < len(pairs) and not good & {p.id for p in pairs}])
+    chosen = ((next((pair for pair in pairs if pair.id in good), None) for pairs in functions) for functions in tried)
+    return [pair for firsts in chosen for pair in islice((each for each in firsts if each is not None), most)]
+
+
+def fitting(pairs: list[Pair]) -> set[str]:
+    """Names of those with which there is no new type error. One of each function is checked at a time."""
+    good: set[str] = set()
+    waiting = list(pairs)
+    while waiting:
+        batch = list({(pair.file, pair.function): pair for pair in reversed(waiting)}.values())
+        waiting = [pair for pair in waiting if pair not in batch]
+        with tempfile.TemporaryDirectory(prefix="kmm-corpus-") as directory:
+            root = Path(directory).resolve()
+            take(Tree(directory=ROOT), root)
+            for pair in batch:
+                (root / pair.file).write_text(pair.changed(root)[1], encoding="utf-8")
+            errors = new_errors(root, _untouched)
+            bad = {(file, function_at(root / file, line)) for file, line, _ in errors}
+        good |= {pair.id for pair in batch if not {(pair.file, pair.function), (pair.file, "")} & bad}
+        print(f"{len(batch)} checked, {len(waiting)} to be checked", flush=True)
+    return good
+
+
+def function_at(file: Path, line: int) -> str:
+    """The function that a line of a file is in; empty: none."""
+    functions = (node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef))
+    return next((node.name for node in functions if node.lineno <= line <= (node.end_lineno or 0)), "")
 
 
 @cache
@@ -77,32 +110,13 @@ def _untouched() -> Path:
     return root
 
 
-def fits(pair: Pair) -> bool:
-    """The file has no type error with it that was not there without."""
-    with tempfile.TemporaryDirectory(prefix="kmm-corpus-") as directory:
-        root = Path(directory).resolve()
-        take(Tree(directory=ROOT), root)
-        (root / pair.file).write_text(pair.changed()[1], encoding="utf-8")
-        return not new_errors(root, _untouched)
-
-
 def text_of(pairs: Iterable[Pair]) -> str:
     """A list as it stands in its file."""
     found = [{key: value for key, value in attrs.asdict(pair).items() if value} for pair in pairs]
     return tomli_w.dumps({"format": FORMAT, "pair": found}, multiline_strings=True)
 
 
-def write(name: str, pairs: Iterator[Pair]) -> None:
-    """Write a list as its pairs come."""
-    found: list[Pair] = []
-    for pair in pairs:
-        found.append(pair)
-        print(f"{pair.id}: {pair.by}", flush=True)
-        (ROOT / "corpus" / name).write_text(text_of(found), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    if "sequential" not in sys.argv[1:]:
-        write("equivalent.toml", equivalent())
-    if "equivalent" not in sys.argv[1:]:
-        write("sequential.toml", sequential())
+    for name, pairs in (("equivalent", equivalent), ("sequential", sequential)):
+        if name in (sys.argv[1:] or [name]):
+            (ROOT / f"corpus/{name}.toml").write_text(text_of(pairs()), encoding="utf-8")

@@ -34,8 +34,6 @@ from kmm.scenario.toml import load
 
 HERE: Final = Path(__file__).parent
 FILE: Final = HERE / "concurrent.toml"
-PSO_OPERATORS: Final = ("dropped-barrier",)
-"""Seen only where stores reorder."""
 STRATEGY: Final = "pos"
 SEED: Final = 0
 DRAWS: Final = 1_000
@@ -45,11 +43,6 @@ TRACES: Final = 4_000
 FAMILY: Final = 200
 STRIDE: Final = 7
 """Without actors: so many scenarios of each family, one of so many."""
-
-
-def memory_of(pair: Pair) -> str:
-    """Under which memory model the pair differs."""
-    return "pso" if pair.operator in PSO_OPERATORS else "sc"
 
 
 class NoWitnessError(Exception):
@@ -144,9 +137,9 @@ def _shown(pair: Pair, s: Scenario, module: str) -> str:
     """What only the changed function comes to: in schedules that are drawn, else in all traces."""
     found: list[tuple[Explored, Explored]] = []
     for drawn in (True, False):
-        old = _unchanged(pair.scenario, module, memory_of(pair), drawn=drawn)
+        old = _unchanged(pair.scenario, module, pair.memory, drawn=drawn)
         with changed(pair):
-            new = explored(s, variant(module), memory_of(pair), drawn=drawn)
+            new = explored(s, variant(module), pair.memory, drawn=drawn)
         found.append((old, new))
         reports = Counter({each: n for each, n in new.reports().items() if not any(each in before.reports() for before, _ in found)})
         if reports:
