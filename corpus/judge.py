@@ -66,7 +66,8 @@ def _environment() -> dict[str, str]:
 def _answer(pair: Pair, key: str, verdict: dict[str, object], seconds: float) -> Answer:
     environment, example = verdict["environment"], verdict["counterexample"]
     assert isinstance(environment, dict)
-    shown = ", ".join(map(str, example["differs"][:3])) if isinstance(example, dict) else ""
+    if environment["interrupted"]:
+        raise KeyboardInterrupt
     return Answer(
         id=pair.id,
         key=key,
@@ -74,8 +75,14 @@ def _answer(pair: Pair, key: str, verdict: dict[str, object], seconds: float) ->
         seconds=seconds,
         judged_s=float(environment["elapsed_s"]),
         jobs=int(environment["jobs"]),
-        shown=shown,
+        shown=_shown(str(example["explanation"])) if isinstance(example, dict) else "",
     )
+
+
+def _shown(explanation: str) -> str:
+    """The first observable that differs."""
+    _, _, behind = explanation.partition("What differs")
+    return " ".join((behind or explanation).splitlines()[1:2]).strip()
 
 
 class Batch:
@@ -105,8 +112,6 @@ class Batch:
             except BadInputError as error:
                 seconds = time.monotonic() - started
                 return Answer(id=pair.id, key=key, word=FAILED, seconds=seconds, judged_s=0.0, jobs=0, shown=str(error).replace(cwd, ""))
-        if verdict.interrupted:
-            raise KeyboardInterrupt
         return _answer(pair, key, to_json(verdict), time.monotonic() - started)
 
 

@@ -106,8 +106,10 @@ def _limited() -> Iterator[None]:
 
 
 def _differs(before: End, after: End) -> str:
-    new = [each for each in after[0] if each not in before[0]]
-    return f"reports {new[0]}" if new else part(after, [before])
+    new, gone = ([each for each in one[0] if each not in other[0]] for one, other in ((after, before), (before, after)))
+    if new:
+        return f"reports {new[0]}"
+    return part(after, [before]) if after[1] != before[1] else f"no longer reports {gone[0]}"
 
 
 def main(wanted: Sequence[str]) -> int:
