@@ -26,7 +26,7 @@ from corpus.witness_sequential import EndlessError, witness
 from kmm.lab.trees import Tree, take
 from kmm.lab.typecheck import new_errors
 
-FUNCTIONS: Final = {"equivalent": 8, "sequential": 7}
+FUNCTIONS: Final = {"equivalent": 6, "sequential": 7}
 """Of an operator, in how many functions at most."""
 TRIES: Final = 3
 """Of an operator and function, one pair, out of so many candidates."""
