@@ -53,12 +53,16 @@ def _functions(file: str) -> tuple[list[str], list[ast.FunctionDef]]:
 
 def _of_file(operator: str, rewrite: Rewrite, file: str, label: str, why: str) -> list[list[Pair]]:
     lines, functions = _functions(file)
-    return [found for each in functions if (found := list(_of_function(operator, rewrite, file, lines, each, label, why)))]
+    return [found for each in functions if (found := list(of_function(operator, rewrite, file, lines, each, label, why)))]
 
 
-def _of_function(
+def of_function(
     operator: str, rewrite: Rewrite, file: str, lines: list[str], function: ast.FunctionDef, label: str, why: str
 ) -> Iterator[Pair]:
+    """What an operator gives in a function.
+
+    :param lines: of the file
+    """
     source = "".join(lines[function.lineno - 1 : function.end_lineno])
     seen: set[tuple[str, str]] = set()
     for block in bodies(function):
