@@ -32,9 +32,9 @@ mutation: $(READY)
 comparison: $(READY)
 	$(BIN)/python -m corpus.comparison
 
-# Goes on where it was interrupted; build/corpus/answers.jsonl holds what was said. ONLY= limits it, ARGUMENTS= passes on more.
+# Goes on where it was interrupted; build/corpus/answers.jsonl holds what was said, docs/corpus.md the tables. ONLY= limits it, ARGUMENTS= passes on more.
 corpus: $(READY)
-	$(BIN)/python -m corpus.judge $(if $(ONLY),--only "$(ONLY)") $(ARGUMENTS)
+	$(BIN)/python -m corpus.judge --page docs/corpus.md $(if $(ONLY),--only "$(ONLY)") $(ARGUMENTS)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py

@@ -12,11 +12,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import platform
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -42,7 +47,7 @@ def by_command(pair: Pair, key: str, jobs: int | None) -> Answer:
         patch.write_text(pair.patch(), encoding="utf-8")
         command = [sys.executable, "-m", "kmm", "check", str(patch), "--format", "json", *_options(pair, jobs)]
         started = time.monotonic()
-        done = subprocess.run(command, cwd=cwd, env=_environment(), capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=cwd, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
         seconds = time.monotonic() - started
     if done.returncode not in (0, 2, 3):
         said = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
@@ -55,12 +60,6 @@ def _options(pair: Pair, jobs: int | None) -> list[str]:
     if pair.memory == "sc":
         return asked
     return [*asked, "--scenario", str(ROOT / "corpus/scenarios" / pair.scenario), "--memory", pair.memory]
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def _answer(pair: Pair, key: str, verdict: dict[str, object], seconds: float) -> Answer:
@@ -181,7 +180,20 @@ def main(arguments: Sequence[str]) -> int:
         print("interrupted; the next run goes on from here", file=sys.stderr)
     asked: Asked = paired(pairs, known.of(keys))
     print(f"\n{report(asked)}")
+    if options.page is not None:
+        everything = all_pairs()
+        write_page(options.page, paired(everything, known.of({pair.id: key_of(pair, source) for pair in everything})), source)
     return exit_code(asked)
+
+
+def write_page(page: Path, asked: Asked, source: str) -> None:
+    """Put the tables of the whole corpus between the marks of a page."""
+    text = page.read_text(encoding="utf-8")
+    where = f"kmm {metadata.version('kmm-sandbox')}, Python {platform.python_version()}, {os.cpu_count()} CPUs"
+    made = f"{report(asked)}\n\nMeasured with `make corpus`, {date.today()}: {where}, source {source[:12]}."
+    page.write_text(
+        re.sub(r"(<!-- made -->\n).*(\n<!-- end -->)", lambda m: f"{m[1]}{made}{m[2]}", text, flags=re.DOTALL), encoding="utf-8"
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -193,6 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--label", default="", choices=LABELS)
     parser.add_argument("--limit", type=int, metavar="N", help="ask about so many, then print the table")
     parser.add_argument("--jobs", type=int, metavar="N", help="worker processes; default: one a CPU")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="a page between whose marks the tables of the whole corpus go")
     parser.add_argument("--answers", type=Path, default=answers.FILE, metavar="FILE", help="where answers are kept; default: %(default)s")
     return parser
 

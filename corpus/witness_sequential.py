@@ -26,7 +26,7 @@ FILE: Final = ROOT / "corpus/sequential.toml"
 STRIDE: Final = 13
 """One of so many scenarios of each family, or of the few that a small one has."""
 FEW: Final = 100
-MOST: Final = 1_500
+MOST: Final = 400
 SECONDS: Final = 2.0
 """Of the processor, for one run: a loop that reads and writes nothing has no other end."""
 
