@@ -4,7 +4,7 @@ PYTHON ?= python3 python3.13 python3.12 python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: verdict test test-full soak mutation comparison bench docs docs-help docs-searches clean
+.PHONY: verdict test test-full soak mutation comparison corpus bench docs docs-help docs-searches clean
 
 verdict: $(READY)
 	@$(BIN)/kmm check
@@ -31,6 +31,10 @@ mutation: $(READY)
 # Brings two tools of others into a virtual environment of their own, build/comparison.
 comparison: $(READY)
 	$(BIN)/python -m corpus.comparison
+
+# Goes on where it was interrupted; build/corpus/answers.jsonl holds what was said, docs/corpus.md the tables. ONLY= limits it, ARGUMENTS= passes on more.
+corpus: $(READY)
+	$(BIN)/python -m corpus.judge --page docs/corpus.md $(if $(ONLY),--only "$(ONLY)") $(ARGUMENTS)
 
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py

@@ -85,7 +85,7 @@ def _kmm(pair: Pair, cwd: Path, budget_s: float) -> str:
 def _crosshair(pair: Pair, cwd: Path, budget_s: float) -> str:
     name = pair.id.replace("-", "_")
     sides = [f"corpus.plain.{side}.{name}" for side in ("original", "changed")]
-    command = [TOOLS / "bin/crosshair", "diffbehavior", *sides, "--per_condition_timeout", str(budget_s)]
+    command: list[str | Path] = [TOOLS / "bin/crosshair", "diffbehavior", *sides, "--per_condition_timeout", str(budget_s)]
     code, said = _run(command, cwd, budget_s, [ROOT])
     if code == 0:
         return SAME if "All paths exhausted" in said else NONE_FOUND
@@ -95,7 +95,8 @@ def _crosshair(pair: Pair, cwd: Path, budget_s: float) -> str:
 def _hypothesis(pair: Pair, cwd: Path, budget_s: float) -> str:
     name = pair.id.replace("-", "_")
     path = [ROOT, PLAIN]
-    code, test = _run([TOOLS / "bin/hypothesis", "write", "--equivalent", f"original.{name}", f"changed.{name}"], cwd, budget_s, path)
+    command: list[str | Path] = [TOOLS / "bin/hypothesis", "write", "--equivalent", f"original.{name}", f"changed.{name}"]
+    code, test = _run(command, cwd, budget_s, path)
     if code != 0:
         return FAILED
     (cwd / "test_pair.py").write_text(test, encoding="utf-8")

@@ -47,7 +47,7 @@ def part(end: End, others: Collection[End]) -> str:
     """Where an end differs from the nearest of others."""
     values = ast.literal_eval(end[1])
     near = min((ast.literal_eval(each[1]) for each in others), key=lambda other: (_distance(values, other), repr(other)))
-    at = next(i for i, (one, other) in enumerate(zip(values, near, strict=False)) if one != other)
+    at = next((i for i, (one, other) in enumerate(zip(values, near, strict=False)) if one != other), len(_NAMES))
     if at >= len(_NAMES):
         return "the address space differs" if at < len(values) - 1 else "the folios differ"
     return f"{_NAMES[at]} {values[at]} instead of {near[at]}"

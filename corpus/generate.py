@@ -1,82 +1,122 @@
-"""Where the operators are used: candidates for the corpus, always the same ones in the same order."""
+"""Writes the lists that operators give: ``python -m corpus.generate [equivalent|sequential]``.
+
+Of each operator, so many candidates, spread over functions: those that type-check and, if they are to differ, that have a witness.
+No label is made from what the judge says of a pair.
+"""
 
 from __future__ import annotations
 
 import ast
-import textwrap
-from collections import Counter
-from collections.abc import Iterator
+import sys
+import tempfile
+from collections.abc import Iterable
+from functools import cache
+from itertools import islice
+from pathlib import Path
 from typing import Final
 
-from corpus.operators import CHANGE, KEEP, Rewrite
-from corpus.pairs import ROOT, Pair
+import attrs
+import tomli_w
 
-FILES: Final = (
-    "refactors/v12.py",
-    "refactors/reviewed.py",
-    *(
-        f"kmm/mm/khugepaged/{name}.py"
-        for name in ("alloc", "copy", "isolate", "limits", "revalidate", "scan", "swapin", "madvise_collapse")
-    ),
-)
+from corpus.change import CHANGE
+from corpus.keep import KEEP
+from corpus.pairs import FORMAT, ROOT, Pair, load_pairs
+from corpus.places import candidates, renames
+from corpus.witness_sequential import EndlessError, witness
+from kmm.lab.trees import Tree, take
+from kmm.lab.typecheck import new_errors
 
-
-def equivalent(at_most: int) -> Iterator[Pair]:
-    """Rewrites that keep the meaning, so many a function and operator."""
-    for operator, (rewrite, why) in KEEP.items():
-        for file in FILES:
-            yield from _spread(_pairs(operator, rewrite, file, "equivalent", why), at_most)
+FUNCTIONS: Final = {"equivalent": 6, "sequential": 7}
+"""Of an operator, in how many functions at most."""
+TRIES: Final = 3
+"""Of an operator and function, one pair, out of so many candidates."""
+RENAMED: Final = "the new name stands nowhere else in the function, and replaces the old one everywhere"
 
 
-def different(at_most: int) -> Iterator[Pair]:
-    """Rewrites that may change the meaning: each needs a witness."""
-    for operator, rewrite in CHANGE.items():
-        for file in FILES:
-            yield from _spread(_pairs(operator, rewrite, file, "different", ""), at_most)
+def equivalent() -> list[Pair]:
+    """Rewrites that keep the meaning."""
+    why = {name: reason for name, (_, reason) in KEEP.items()}
+    rewrites = {name: rewrite for name, (rewrite, _) in KEEP.items()}
+    operators = [renames(RENAMED), *(functions for _, functions in candidates(rewrites, "equivalent", why))]
+    return _chosen(operators, FUNCTIONS["equivalent"])
 
 
-def _spread(pairs: Iterator[Pair], at_most: int) -> Iterator[Pair]:
-    counts: Counter[str] = Counter()
-    for pair in pairs:
-        counts[pair.function] += 1
-        if counts[pair.function] <= at_most:
-            yield pair
+def sequential() -> list[Pair]:
+    """Mistakes that have a witness, which becomes what the label rests on; first those that other tools judge, too."""
+    compared = [pair for pair in load_pairs(ROOT / "corpus/compared.toml") if pair.label == "different"]
+    operators = [_witnessed(functions, FUNCTIONS["sequential"]) for _, functions in candidates(CHANGE, "different", {})]
+    return [*(attrs.evolve(pair, by=witness(pair)) for pair in compared), *_chosen(operators, FUNCTIONS["sequential"])]
 
 
-def _pairs(operator: str, rewrite: Rewrite, file: str, label: str, by: str) -> Iterator[Pair]:
-    text = (ROOT / file).read_text(encoding="utf-8")
-    lines = text.splitlines(keepends=True)
-    seen: set[tuple[str, str]] = set()
-    for function in (node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)):
-        source = "".join(lines[function.lineno - 1 : function.end_lineno])
-        for number, statement in enumerate(_statements(function)):
-            old = "".join(lines[statement.lineno - 1 : statement.end_lineno])
-            if old.lstrip().startswith("elif") or source.count(old) != 1:
-                continue
-            indent = " " * statement.col_offset
-            for form, new in enumerate(rewrite(statement)):
-                module = ast.fix_missing_locations(ast.Module(list(new), []))
-                changed = textwrap.indent(ast.unparse(module), indent) + "\n"
-                if (old, changed) in seen or ast.dump(ast.parse(textwrap.dedent(changed))) == ast.dump(ast.parse(textwrap.dedent(old))):
-                    continue
-                seen.add((old, changed))
-                stem = file.rpartition("/")[2].removesuffix(".py")
-                name = f"{operator}.{stem}.{function.name.strip('_')}.{number}.{form}"
-                yield Pair(
-                    id=name,
-                    operator=operator,
-                    file=file,
-                    function=function.name,
-                    old=old,
-                    new=changed,
-                    label=label,
-                    kind="sequential",
-                    by=by,
-                )
+def _witnessed(functions: list[list[Pair]], most: int) -> list[list[Pair]]:
+    """Of a few functions, those candidates that have a witness."""
+    found: list[list[Pair]] = []
+    for pairs in functions:
+        good = [attrs.evolve(pair, by=said) for pair in pairs[:TRIES] if (said := _said(pair))]
+        found += [good] if good else []
+        if len(found) == most:
+            break
+    return found
 
 
-def _statements(function: ast.FunctionDef) -> Iterator[ast.stmt]:
-    """All statements inside, in the order of the text, without the docstring."""
-    found = [node for node in ast.walk(function) if isinstance(node, ast.stmt) and node is not function]
-    found.sort(key=lambda node: (node.lineno, node.col_offset))
-    return (node for node in found if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)))
+def _said(pair: Pair) -> str:
+    try:
+        said = witness(pair)
+    except EndlessError:
+        said = ""
+    print(f"{pair.id}: {said or 'no witness'}", flush=True)
+    return said
+
+
+def _chosen(operators: list[list[list[Pair]]], most: int) -> list[Pair]:
+    """Of each operator and function, the first candidate that fits, in so many functions."""
+    tried = [[pairs[:TRIES] for pairs in functions[: 2 * most]] for functions in operators]
+    good: set[str] = set()
+    for at in range(TRIES):
+        good |= fitting([pairs[at] for functions in tried for pairs in functions if at < len(pairs) and not good & {p.id for p in pairs}])
+    chosen = ((next((pair for pair in pairs if pair.id in good), None) for pairs in functions) for functions in tried)
+    return [pair for firsts in chosen for pair in islice((each for each in firsts if each is not None), most)]
+
+
+def fitting(pairs: list[Pair]) -> set[str]:
+    """Names of those with which there is no new type error. One of each function is checked at a time."""
+    good: set[str] = set()
+    waiting = list(pairs)
+    while waiting:
+        batch = list({(pair.file, pair.function): pair for pair in reversed(waiting)}.values())
+        waiting = [pair for pair in waiting if pair not in batch]
+        with tempfile.TemporaryDirectory(prefix="kmm-corpus-") as directory:
+            root = Path(directory).resolve()
+            take(Tree(directory=ROOT), root)
+            for pair in batch:
+                (root / pair.file).write_text(pair.changed(root)[1], encoding="utf-8")
+            errors = new_errors(root, _untouched)
+            bad = {(file, function_at(root / file, line)) for file, line, _ in errors}
+        good |= {pair.id for pair in batch if not {(pair.file, pair.function), (pair.file, "")} & bad}
+        print(f"{len(batch)} checked, {len(waiting)} to be checked", flush=True)
+    return good
+
+
+def function_at(file: Path, line: int) -> str:
+    """The function that a line of a file is in; empty: none."""
+    functions = (node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef))
+    return next((node.name for node in functions if node.lineno <= line <= (node.end_lineno or 0)), "")
+
+
+@cache
+def _untouched() -> Path:
+    root = Path(tempfile.mkdtemp(prefix="kmm-corpus-")).resolve()
+    take(Tree(directory=ROOT), root)
+    return root
+
+
+def text_of(pairs: Iterable[Pair]) -> str:
+    """A list as it stands in its file."""
+    found = [{key: value for key, value in attrs.asdict(pair).items() if value} for pair in pairs]
+    return tomli_w.dumps({"format": FORMAT, "pair": found}, multiline_strings=True)
+
+
+if __name__ == "__main__":
+    for name, pairs in (("equivalent", equivalent), ("sequential", sequential)):
+        if name in (sys.argv[1:] or [name]):
+            (ROOT / f"corpus/{name}.toml").write_text(text_of(pairs()), encoding="utf-8")

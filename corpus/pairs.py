@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,12 @@ ROOT: Final = Path(__file__).parents[1]
 FORMAT: Final = 1
 LABELS: Final = ("equivalent", "different")
 KINDS: Final = ("sequential", "concurrent")
+PSO_OPERATORS: Final = ("dropped-barrier",)
+"""What is seen only where stores reorder."""
+LISTS: Final = ("sequential", "concurrent", "compared", "written", "equivalent")
+"""In which order they are judged; what differs takes seconds."""
+SEEN_IN: Final = "see sequential"
+"""Such a pair stands in that list, too, with its witness."""
 
 
 class PairError(BadInputError):
@@ -47,6 +54,11 @@ class Pair:
     kind: str
     by: str
     scenario: str = ""
+
+    @property
+    def memory(self) -> str:
+        """Under which memory model the pair differs."""
+        return "pso" if self.operator in PSO_OPERATORS else "sc"
 
     def changed(self, root: Path = ROOT) -> tuple[str, str]:
         """The file's text without and with the change.
@@ -99,3 +111,15 @@ def load_pairs(path: Path) -> tuple[Pair, ...]:
         if each.label not in LABELS or each.kind not in KINDS or (each.scenario and each.kind != "concurrent"):
             raise PairError(f"{each.id}: label, kind or scenario is wrong", "correct it", str(path))
     return file.pairs
+
+
+def all_pairs() -> tuple[Pair, ...]:
+    """The corpus: every pair of all lists, once.
+
+    :raises PairError: a list cannot be read, or has a pair that another one has
+    """
+    pairs = [pair for name in LISTS for pair in load_pairs(ROOT / f"corpus/{name}.toml") if pair.by != SEEN_IN]
+    twice = [name for name, count in Counter(pair.id for pair in pairs).items() if count > 1]
+    if twice:
+        raise PairError(f"{twice[0]} stands in two lists", "take it out of one", "corpus")
+    return tuple(pairs)

@@ -7,23 +7,19 @@ among schedules that are drawn there are some that end with the changed function
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import sys
-import textwrap
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import cache
 from itertools import islice, permutations
 from pathlib import Path
-from types import FunctionType
 from typing import Final
 
 import attrs
 
 from corpus.ends import End, end_of, part
+from corpus.pairs import Pair, load_pairs
+from corpus.swap import changed, variant, variant_of
 from kmm.explore import explore
 from kmm.mm.variant import Variant
 from kmm.scenario.concurrent import Concurrent
@@ -38,8 +34,6 @@ from kmm.scenario.toml import load
 
 HERE: Final = Path(__file__).parent
 FILE: Final = HERE / "concurrent.toml"
-PSO_OPERATORS: Final = ("dropped-barrier",)
-"""Seen only where stores reorder."""
 STRATEGY: Final = "pos"
 SEED: Final = 0
 DRAWS: Final = 1_000
@@ -51,62 +45,8 @@ STRIDE: Final = 7
 """Without actors: so many scenarios of each family, one of so many."""
 
 
-@attrs.frozen
-class Pair:
-    """Two forms of one function."""
-
-    id: str
-    operator: str
-    file: str
-    function: str
-    old: str
-    new: str
-    label: str
-    kind: str
-    by: str
-    scenario: str
-
-    @property
-    def memory(self) -> str:
-        """Under which the pair differs."""
-        return "pso" if self.operator in PSO_OPERATORS else "sc"
-
-
 class NoWitnessError(Exception):
     """A pair does not do what its label says."""
-
-
-def read_pairs(file: Path = FILE) -> tuple[Pair, ...]:
-    """All pairs of a file."""
-    return tuple(Pair(**each) for each in tomllib.loads(file.read_text(encoding="utf-8"))["pair"])
-
-
-def function_of(pair: Pair) -> FunctionType:
-    """The function that a pair is about."""
-    found: object = importlib.import_module(pair.file.removesuffix(".py").replace("/", "."))
-    for name in pair.function.split("."):
-        found = vars(found)[name]
-    assert isinstance(found, FunctionType)
-    return found
-
-
-@contextmanager
-def changed(pair: Pair) -> Iterator[None]:
-    """The function has its other form, wherever it was imported."""
-    function = function_of(pair)
-    source = inspect.getsource(function)
-    if source.count(pair.old) != 1:
-        raise NoWitnessError(f"old stands {source.count(pair.old)} times in {pair.function}")
-    text = "from __future__ import annotations\n" + textwrap.dedent(source.replace(pair.old, pair.new))
-    names: dict[str, object] = {}
-    exec(compile(text, function.__code__.co_filename, "exec"), function.__globals__.copy(), names)
-    other = names[function.__name__]
-    assert isinstance(other, FunctionType)
-    before, function.__code__ = function.__code__, other.__code__
-    try:
-        yield
-    finally:
-        function.__code__ = before
 
 
 def in_turn(s: Scenario) -> Iterator[Scenario]:
@@ -146,7 +86,7 @@ class Explored:
         return found
 
 
-def explored(s: Scenario, variant: Variant, memory: str, *, drawn: bool) -> Explored:
+def explored(s: Scenario, runs: Variant, memory: str, *, drawn: bool) -> Explored:
     """The ends of schedules that are drawn, or of every trace."""
     ends: dict[bytes, End] = {}
 
@@ -157,36 +97,25 @@ def explored(s: Scenario, variant: Variant, memory: str, *, drawn: bool) -> Expl
         return key
 
     strategy, budget = (STRATEGY, DRAWS) if drawn else ("dpor", TRACES)
-    found = explore(Concurrent(s, variant, finished), strategy=strategy, memory=memory, budget=budget, seed=SEED)
+    found = explore(Concurrent(s, runs, finished), strategy=strategy, memory=memory, budget=budget, seed=SEED)
     counted = Counter({ends[key]: each.executions for key, each in found.outcomes.items()})
     words = f"{DRAWS} schedules ({STRATEGY}, seed {SEED}" if drawn else f"{'all ' * found.complete}{found.traces} traces (dpor"
     return Explored(counted, f"{words}{', store buffers' * (memory == 'pso')})", found.complete)
 
 
 @cache
-def _unchanged(scenario: str, variant: str, memory: str, *, drawn: bool) -> Explored:
-    return explored(_load(scenario), _variant(variant), memory, drawn=drawn)
+def _unchanged(scenario: str, module: str, memory: str, *, drawn: bool) -> Explored:
+    return explored(_load(scenario), variant(module), memory, drawn=drawn)
 
 
 @cache
-def _alone(variant: str) -> tuple[End, ...]:
-    return tuple(end_of(run(each, _variant(variant))) for each in alone_scenarios())
+def _alone(module: str) -> tuple[End, ...]:
+    return tuple(end_of(run(each, variant(module))) for each in alone_scenarios())
 
 
 @cache
 def _load(scenario: str) -> Scenario:
     return load(HERE / "scenarios" / scenario)
-
-
-def _variant(module: str) -> Variant:
-    found: object = vars(importlib.import_module(module))["VARIANT"]
-    assert isinstance(found, Variant)
-    return found
-
-
-def variant_of(pair: Pair) -> str:
-    """The module of the variant that is run: that of the pair's file; v12 where the file belongs to all."""
-    return pair.file.removesuffix(".py").replace("/", ".") if pair.file.startswith("refactors/") else "refactors.v12"
 
 
 def witness(pair: Pair) -> str:
@@ -199,7 +128,7 @@ def witness(pair: Pair) -> str:
     shown = _shown(pair, s, module)
     ends = _alone(module)
     with changed(pair):
-        if any(end_of(run(each, _variant(module))) != end for each, end in zip(alone_scenarios(), ends, strict=True)):
+        if any(end_of(run(each, variant(module))) != end for each, end in zip(alone_scenarios(), ends, strict=True)):
             raise NoWitnessError("differs without actors")
     return f"{' beside '.join([*driver, *map(actor_text, s.actors)])}: {shown}"
 
@@ -210,7 +139,7 @@ def _shown(pair: Pair, s: Scenario, module: str) -> str:
     for drawn in (True, False):
         old = _unchanged(pair.scenario, module, pair.memory, drawn=drawn)
         with changed(pair):
-            new = explored(s, _variant(module), pair.memory, drawn=drawn)
+            new = explored(s, variant(module), pair.memory, drawn=drawn)
         found.append((old, new))
         reports = Counter({each: n for each, n in new.reports().items() if not any(each in before.reports() for before, _ in found)})
         if reports:
@@ -232,7 +161,7 @@ def _shown(pair: Pair, s: Scenario, module: str) -> str:
 def main(wanted: Sequence[str]) -> int:
     """Find all witnesses again, or some."""
     bad = 0
-    for pair in read_pairs():
+    for pair in load_pairs(FILE):
         if wanted and pair.id not in wanted:
             continue
         try:

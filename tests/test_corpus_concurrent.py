@@ -8,11 +8,13 @@ from typing import Final
 import attrs
 import pytest
 
-from corpus.witness_concurrent import HERE, NoWitnessError, Pair, changed, read_pairs, witness
+from corpus.pairs import Pair, load_pairs
+from corpus.swap import changed
+from corpus.witness_concurrent import FILE, HERE, NoWitnessError, witness
 from kmm.scenario.spec import actor_text
 from kmm.scenario.toml import canonical, load
 
-PAIRS: Final = read_pairs()
+PAIRS: Final = load_pairs(FILE)
 BY_ID: Final = {pair.id: pair for pair in PAIRS}
 OF_EACH_OPERATOR: Final = tuple({pair.operator: pair for pair in PAIRS}.values())
 QUICK: Final = BY_ID["vma-seq-not-looked-at-again"]
