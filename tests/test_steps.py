@@ -292,3 +292,29 @@ def test_khugepaged_at_rest_is_said_in_words() -> None:
 def test_a_value_with_a_newline_stays_in_its_line() -> None:
     step = Step(op="sysfs", name="enabled", value="never\n")
     assert said(step, 1) == 'step 1: sysfs enabled "never\\n"'
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome"),
+    [
+        ("khugepaged/full_scans", '"2"'),
+        ("khugepaged/pages_collapsed", '"2"'),
+        ("max_ptes_none", '"7"'),
+        ("enabled", '"[always] madvise never"'),
+        ("hugepages-32kB/stats/nr_anon", '"2"'),
+        ("memory.current", '"65536"'),
+        ("memory.events", '"low 0, high 0, max 0, oom 0, oom_kill 0, oom_group_kill 0"'),
+        ("khugepaged", "EISDIR"),
+        ("nothing", "ENOENT"),
+    ],
+)
+def test_a_file_is_read(name: str, outcome: str) -> None:
+    steps = (Step(op="sysfs", name="max_ptes_none", value="8"), KHUGEPAGED, KHUGEPAGED, Step(op="read", name=name))
+    assert run(system(TWO, "r" * 16, steps, (3,)), v12.VARIANT).steps == ("EINVAL", "done", "done", outcome)
+
+
+def test_what_is_read_is_compared(tmp_path: Path) -> None:
+    path = tmp_path / "late.py"
+    path.write_text(LATE)
+    s = system(TWO, "rrrr....rrrr....", (KHUGEPAGED, Step(op="read", name="khugepaged/pages_collapsed"), KHUGEPAGED), (3,))
+    assert "steps" in judge_pair(s, v12.VARIANT, load_variant(str(path)).variant).differs

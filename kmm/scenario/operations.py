@@ -17,7 +17,7 @@ from kmm.mm.gup import pin_user_page, unpin_user_page
 from kmm.mm.khugepaged.daemon import khugepaged_pass
 from kmm.mm.ksm_scan import ksm_do_scan
 from kmm.mm.madvise import do_madvise
-from kmm.mm.memcontrol import memory_write
+from kmm.mm.memcontrol import MEMORY_FILES, memory_write
 from kmm.mm.memory_failure import Failed, memory_failure
 from kmm.mm.migrate_folio import migrate_folio
 from kmm.mm.mlock_vma import do_mlock, do_munlock
@@ -32,7 +32,7 @@ from kmm.mm.pte import non_swap_entry, pte_t
 from kmm.mm.secondary_fault import secondary_access
 from kmm.mm.split import split_large_folio
 from kmm.mm.swap import lru_add_drain, lru_add_drain_all
-from kmm.mm.sysfs import sysfs_write
+from kmm.mm.sysfs import SysfsError, sysfs_read, sysfs_write
 from kmm.mm.system import System
 from kmm.mm.uaccess import user_load, user_store
 from kmm.mm.uffd_ioctl import mfill_atomic, mwriteprotect_range, userfaultfd_register, userfaultfd_unregister
@@ -356,6 +356,16 @@ def _sysfs(a: Actor) -> str:
     return sysfs_write(a.step.name, a.step.value)
 
 
+def _read(a: Actor) -> str:
+    """The text in one line, or the errno."""
+    show = MEMORY_FILES.get(a.step.name)
+    try:
+        text = sysfs_read(a.step.name) if show is None else show(a.mm.memcg)
+    except SysfsError as error:
+        return str(error)
+    return f'"{", ".join(text.splitlines())}"'
+
+
 def _cgroup(a: Actor) -> str:
     return memory_write(a.mm.memcg, a.step.name, a.step.value)
 
@@ -394,5 +404,6 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "drain": _drain,
     "sysfs": _sysfs,
     "cgroup": _cgroup,
+    "read": _read,
 }
 """What does each step; the keys are those of :data:`~kmm.scenario.step.STEP_OPS`."""

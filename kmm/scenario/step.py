@@ -72,6 +72,7 @@ STEP_OPS: Final[dict[str, tuple[Takes, str]]] = {
     "drain": (Takes.NOTHING, "every CPU's LRU batches are drained"),
     "sysfs": (Takes.NAME | Takes.VALUE, "the administrator writes a file under `transparent_hugepage/`"),
     "cgroup": (Takes.NAME | Takes.VALUE, "the administrator writes a file of the cgroup, such as `memory.max`"),
+    "read": (Takes.NAME, "the administrator reads a file under `transparent_hugepage/` or of the cgroup; what stands there is the outcome"),
 }
 """Each operation: what it says, and what it does."""
 
@@ -104,7 +105,7 @@ class Step:
     :param page: index of the first page
     :param length: number of pages
     :param to: index of the page to which ``mremap`` moves the first one
-    :param name: ``sysfs``: the file, relative to ``transparent_hugepage/``; ``cgroup``: the file
+    :param name: ``sysfs``: the file, relative to ``transparent_hugepage/``; ``cgroup``: the file; ``read``: one of either
     :param value: ``sysfs``, ``cgroup``: the new text; ``madvise``, ``prctl``, ``mprotect``, ``mmap``: see the operation
     """
 

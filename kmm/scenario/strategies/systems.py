@@ -17,7 +17,7 @@ from kmm.scenario.strategies.settings import draw_config
 
 _TABLES: Final = (Geometry(ptes=8, lru_batch=1), Geometry(ptes=8), Geometry(ptes=16, lru_batch=3))
 STEPS: Final = Driver(kind=DriverKind.STEPS)
-_OPS: Final = (*STEP_OPS, *("khugepaged",) * 6, *("store",) * 2, "load", *("madvise",) * 2, "fork")
+_OPS: Final = (*(op for op in STEP_OPS if op != "read"), *("khugepaged",) * 6, *("store",) * 2, "load", *("madvise",) * 2, "fork")
 _SETTINGS: Final = (
     ("enabled", "never"),
     ("enabled", "always"),
