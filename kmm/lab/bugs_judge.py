@@ -83,7 +83,7 @@ class JudgedBug:
         verdict = self.general.verdict
         if verdict.interrupted or (verdict.relation is Relation.UNDETERMINED and not self.general.by):
             return 3
-        return 0 if bool(self.general.by) != self.bug.is_control else 2
+        return 0 if bool(self.general.by) == bool(self.bug.general) else 2
 
 
 def judge_bugs(
