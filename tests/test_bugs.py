@@ -21,6 +21,7 @@ from kmm.lab.bugs_judge import KILLED, NO_BUG, JudgedBug, forms, judge_bugs, sea
 from kmm.lab.sides import opened
 from kmm.scenario.families import Family
 from kmm.scenario.model import Scenario
+from kmm.scenario.search import Search
 from kmm.scenario.toml import canonical
 from tests.judging import ROOT, family, small
 
@@ -180,13 +181,21 @@ def test_general_scenarios_have_to_find_a_bug_and_not_a_control() -> None:
     codes = []
     for bug, scenarios in ((SIMPLE, shows), (SIMPLE, hides), (BY_NAME["A-01-x86"], hides)):
 
-        def given(_: Bug, families: list[Family] = scenarios) -> list[Family]:
+        def given(families: list[Family] = scenarios) -> list[Family]:
             return families
 
         (found,) = judge_bugs([bug], REFACTORS, given, jobs=1)
         assert found.general is not None
         codes.append((found.general.by, found.exit_code))
     assert codes == [("LOCKDEP", 0), ("", 2), ("", 0)]
+
+
+def test_what_the_scope_does_not_show_is_looked_for_in_drawn_schedules() -> None:
+    hides = [family(small("aaaaaaaa", 3))]
+    drawn = attrs.evolve(family(smallest(BESIDE, REFACTORS), name="drawn"), search=Search(strategy="pos", budget=200))
+    (found,) = judge_bugs([BESIDE], REFACTORS, lambda: hides, [drawn], jobs=1)
+    assert found.general is not None
+    assert (found.general.by, found.general.family, found.exit_code) == ("CONSERVATION", "drawn", 0)
 
 
 # The file.

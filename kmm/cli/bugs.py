@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import click
 
+from kmm.cli.series import families
 from kmm.cli.variants import load
-
-if TYPE_CHECKING:
-    from kmm.lab.bugs import Bug
-    from kmm.scenario.families import Family
 
 
 @click.command(
@@ -48,6 +43,7 @@ def bugs(ctx: click.Context, bug: str | None, no_judge: bool, scope: str | None,
     from kmm.lab.bugs_report import bugs_json, print_bug, print_bugs
     from kmm.report import console
     from kmm.report.progress import Progress
+    from kmm.scenario.small_concurrent import drawn_families
 
     refactors = load("v12").path.parent
     known = load_bugs(refactors / FILE)
@@ -55,8 +51,15 @@ def bugs(ctx: click.Context, bug: str | None, no_judge: bool, scope: str | None,
     found = [JudgedBug(bug=each) for each in wanted.bugs]
     if not no_judge:
         with Progress(console.stderr()) as progress, suppress(KeyboardInterrupt):
-            general = None if scope is None else _general(scope)
-            judged = judge_bugs(wanted.bugs, refactors, general, explained=bug is not None, jobs=jobs, progress=progress.update)
+            judged = judge_bugs(
+                wanted.bugs,
+                refactors,
+                None if scope is None else lambda: families(scope, 0),
+                drawn_families(),
+                explained=bug is not None,
+                jobs=jobs,
+                progress=progress.update,
+            )
             for number, each in enumerate(judged):
                 found[number] = each
     if form == "json":
@@ -70,12 +73,3 @@ def bugs(ctx: click.Context, bug: str | None, no_judge: bool, scope: str | None,
             print_bug(console.stdout(), each, smallest(each.bug, refactors), refactors)
     if not no_judge:
         ctx.exit(max([0, *(each.exit_code for each in found)]))
-
-
-def _general(scope: str) -> Callable[[Bug], Sequence[Family]]:
-    """The scenarios of ``kmm check``, and those with actors that take drawn schedules, for what needs an interleaving."""
-    from kmm.scenario.scope import generated
-    from kmm.scenario.small_concurrent import drawn_families
-
-    usual = generated(scope, 0)
-    return lambda bug: [*usual, *drawn_families()] if bug.kind == "CONC" else usual

@@ -35,16 +35,14 @@ _CODES: Final = {KILLED: 0, NO_BUG: 0, OPEN: 3, NOT_JUDGED: 3}
 class General:
     """What general scenarios say.
 
-    :param by: what catches the bug in their counterexample; empty: there is none
+    :param verdict: on the scope
+    :param by: what catches the bug; empty: nothing does
+    :param family: that shows it
     """
 
     verdict: Verdict
-    by: str
-
-    @property
-    def family(self) -> str:
-        """The one that has the counterexample, or the last that was judged."""
-        return _last_family(self.verdict)
+    by: str = ""
+    family: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -83,15 +81,16 @@ class JudgedBug:
         if self.general is None:
             return 0
         verdict = self.general.verdict
-        if verdict.interrupted or verdict.relation is Relation.UNDETERMINED:
+        if verdict.interrupted or (verdict.relation is Relation.UNDETERMINED and not self.general.by):
             return 3
-        return 0 if (verdict.relation is Relation.DIFFERENT) != self.bug.is_control else 2
+        return 0 if bool(self.general.by) == bool(self.bug.general) else 2
 
 
 def judge_bugs(
     bugs: Sequence[Bug],
     refactors: Path,
-    general: Callable[[Bug], Sequence[Family]] | None = None,
+    general: Callable[[], Sequence[Family]] | None = None,
+    drawn: Sequence[Family] = (),
     *,
     explained: bool = False,
     jobs: int | None = None,
@@ -100,7 +99,8 @@ def judge_bugs(
     """Judge one after the other. An interrupt ends it.
 
     :param refactors: directory of the variants
-    :param general: the general scenarios for a bug; ``None``: its smallest scenario only
+    :param general: the general scenarios; ``None``: the smallest one only
+    :param drawn: further ones with actors, for what needs an interleaving and was not found in those
     :param explained: say where the two forms part
     :raises BadInputError: a patch or a scenario cannot be used
     """
@@ -110,7 +110,7 @@ def judge_bugs(
         with forms(bug, refactors) as sides:
             found = JudgedBug(bug=bug, caught=caught(smallest(bug, refactors), *sides, search_of(bug), explained=explained))
             if general is not None:
-                found = attrs.evolve(found, general=_general(bug, sides, general(bug), jobs, progress))
+                found = attrs.evolve(found, general=_general(bug, sides, general(), drawn, jobs, progress))
         yield found
         if found.general is not None and found.general.verdict.interrupted:
             return
@@ -141,18 +141,26 @@ def search_of(bug: Bug) -> Search:
 
 
 def _general(
-    bug: Bug, sides: tuple[LoadedVariant, LoadedVariant], families: Sequence[Family], jobs: int | None, progress: Progress | None
+    bug: Bug,
+    sides: tuple[LoadedVariant, LoadedVariant],
+    families: Sequence[Family],
+    drawn: Sequence[Family],
+    jobs: int | None,
+    progress: Progress | None,
 ) -> General:
     def said(family: str, judged: int) -> None:
         if progress is not None:
             progress(f"{bug.name}, {family}", judged)
 
     verdict = check(*sides, families, seed=0, jobs=jobs, progress=said)
-    example = verdict.counterexample
-    found = next((each for each in families if example is not None and each.name == _last_family(verdict)), None)
-    search = EXHAUSTIVE if found is None else found.search
-    return General(verdict=verdict, by="" if example is None else caught(example.scenario, *sides, search).by)
-
-
-def _last_family(verdict: Verdict) -> str:
-    return next((each.name for each in reversed(verdict.scope) if each.count), "")
+    if verdict.counterexample is not None:
+        family = next((each.name for each in reversed(verdict.scope) if each.count), "")
+        return General(verdict=verdict, by=caught(verdict.counterexample.scenario, *sides).by, family=family)
+    if bug.kind == "CONC" and not verdict.interrupted:
+        for each in drawn:
+            for number, s in enumerate(each.scenarios()):
+                said(each.name, number)
+                found = caught(s, *sides, each.search)
+                if found.reports:
+                    return General(verdict=verdict, by=found.by, family=each.name)
+    return General(verdict=verdict)
