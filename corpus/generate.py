@@ -112,7 +112,7 @@ def _untouched() -> Path:
 
 def text_of(pairs: Iterable[Pair]) -> str:
     """A list as it stands in its file."""
-    found = [{key: value for key, value in attrs.asdict(pair).items() if value} for pair in pairs]
+    found = [{key: value for key, value in attrs.asdict(pair).items() if value not in ("", "sc")} for pair in pairs]
     return tomli_w.dumps({"format": FORMAT, "pair": found}, multiline_strings=True)
 
 

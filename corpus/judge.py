@@ -88,41 +88,38 @@ class Batch:
     """Asks about one pair after the other in this process; the scenarios of the quick scope are made once."""
 
     def __init__(self) -> None:
-        self._families: list[Family] = []
+        self._made: dict[str, Family] = {}
 
     def __call__(self, pair: Pair, key: str, jobs: int | None) -> Answer:
         """What ``kmm check PATCH`` does, without starting anew."""
         from kmm.cli.compared import compared
         from kmm.judge.check import check
         from kmm.judge.verdict import to_json
+        from kmm.lab.breadth import families_of
         from kmm.lab.sides import opened
         from kmm.report import console
         from kmm.report.progress import Progress
         from kmm.scenario.errors import BadInputError
 
-        self._families = self._families or [_made(family) for family in _quick()]
         started = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="kmm-corpus-") as cwd, Progress(console.stderr()) as progress:
             patch = Path(cwd) / "pair.patch"
             patch.write_text(pair.patch(), encoding="utf-8")
             try:
                 with opened(*compared((str(patch),), None, (), None, None)) as sides:
-                    verdict = check(*sides, self._families, seed=SEED, jobs=jobs, progress=progress.update)
+                    families = [self._kept(family) for family in families_of(*sides, "quick", SEED)]
+                    verdict = check(*sides, families, seed=SEED, jobs=jobs, progress=progress.update)
             except BadInputError as error:
                 seconds = time.monotonic() - started
                 return Answer(id=pair.id, key=key, word=FAILED, seconds=seconds, judged_s=0.0, jobs=0, shown=str(error).replace(cwd, ""))
         return _answer(pair, key, to_json(verdict), time.monotonic() - started)
 
-
-def _quick() -> list[Family]:
-    from kmm.scenario.scope import generated
-
-    return generated("quick", SEED)
-
-
-def _made(family: Family) -> Family:
-    scenarios = tuple(family.scenarios())
-    return attrs.evolve(family, scenarios=lambda: iter(scenarios))
+    def _kept(self, family: Family) -> Family:
+        """With scenarios that are made already."""
+        if family.name not in self._made:
+            scenarios = tuple(family.scenarios())
+            self._made[family.name] = attrs.evolve(family, scenarios=lambda: iter(scenarios))
+        return self._made[family.name]
 
 
 @attrs.frozen(kw_only=True)

@@ -17,8 +17,7 @@ ROOT: Final = Path(__file__).parents[1]
 FORMAT: Final = 1
 LABELS: Final = ("equivalent", "different")
 KINDS: Final = ("sequential", "concurrent")
-PSO_OPERATORS: Final = ("dropped-barrier",)
-"""What is seen only where stores reorder."""
+MEMORY: Final = ("sc", "pso")
 LISTS: Final = ("sequential", "concurrent", "compared", "written", "equivalent")
 """In which order they are judged; what differs takes seconds."""
 SEEN_IN: Final = "see sequential"
@@ -42,6 +41,7 @@ class Pair:
     :param kind: what tells them apart: ``sequential`` or ``concurrent``
     :param by: how the label was come by: a construction, or a witness
     :param scenario: file beside the list, for a witness beside others
+    :param memory: model under which the witness was found: ``sc``, or ``pso`` where nothing shows it under ``sc``
     """
 
     id: str
@@ -54,11 +54,7 @@ class Pair:
     kind: str
     by: str
     scenario: str = ""
-
-    @property
-    def memory(self) -> str:
-        """Under which memory model the pair differs."""
-        return "pso" if self.operator in PSO_OPERATORS else "sc"
+    memory: str = "sc"
 
     def changed(self, root: Path = ROOT) -> tuple[str, str]:
         """The file's text without and with the change.
@@ -108,7 +104,7 @@ def load_pairs(path: Path) -> tuple[Pair, ...]:
     if file.format != FORMAT or len(set(ids)) != len(ids):
         raise PairError(f"is not of format {FORMAT}, or has a name twice", "correct it", str(path))
     for each in file.pairs:
-        if each.label not in LABELS or each.kind not in KINDS or (each.scenario and each.kind != "concurrent"):
+        if each.label not in LABELS or each.kind not in KINDS or each.memory not in MEMORY or (each.scenario and each.kind != "concurrent"):
             raise PairError(f"{each.id}: label, kind or scenario is wrong", "correct it", str(path))
     return file.pairs
 

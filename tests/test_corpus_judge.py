@@ -26,7 +26,9 @@ PAIR: Final = Pair(
     by="scenario 0 of first look",
 )
 SAME: Final = attrs.evolve(PAIR, id="two", operator="flip-comparison", new="is 0", label="equivalent", by="so it is")
-BESIDE: Final = attrs.evolve(PAIR, id="three", operator="dropped-barrier", new="> 0", kind="concurrent", scenario="collapse-load.toml")
+BESIDE: Final = attrs.evolve(
+    PAIR, id="three", operator="dropped-barrier", new="> 0", kind="concurrent", scenario="collapse-load.toml", memory="pso"
+)
 PAIRS: Final = (PAIR, SAME, BESIDE)
 
 

@@ -11,6 +11,7 @@ import attrs
 from kmm.scenario.families import Family, hypothesis_family, systems_family
 from kmm.scenario.model import Geometry, Scenario
 from kmm.scenario.small_concurrent import concurrent_families
+from kmm.scenario.small_pairs import pairs_family
 from kmm.scenario.small_scope import first_families, full_families, quick_families
 from kmm.scenario.small_systems import system_families
 
@@ -23,11 +24,12 @@ _SMOKE: Final = ("failures", "no table", "counts", "passes", "few pages present"
 _SMOKE_MAP: Final = "aaaaaaaa"
 
 
-def generated(scope: str, seed: int) -> list[Family]:
+def generated(scope: str, seed: int, *, others: bool = False) -> list[Family]:
     """The families of a scope; first those that few scenarios of which tell most variants apart.
 
     :param scope: one of :data:`SCOPES`
     :param seed: of what is sampled
+    :param others: the two sides differ in what others run as well: two of them stand beside each other, too
     """
     first = first_families()
     small = (full_families(seed) if scope == "full" else quick_families(seed))[len(first) :]
@@ -37,6 +39,7 @@ def generated(scope: str, seed: int) -> list[Family]:
         *first,
         _sample("a sample", small, "of one table"),
         _sample("a sample of systems", systems, "with steps"),
+        *([pairs_family()] if others else []),
         actors,
         *small,
         *systems,

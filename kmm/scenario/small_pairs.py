@@ -1,0 +1,87 @@
+"""Scenarios in which nobody collapses: two tasks beside each other, at a page in a state in which one of them has something to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import attrs
+
+from kmm.scenario.alphabet import ALPHABET
+from kmm.scenario.families import Family
+from kmm.scenario.fits import fitting_flags
+from kmm.scenario.model import Config, Driver, DriverKind, Geometry, Scenario, Tunables, Vma
+from kmm.scenario.page import Kind, PageState
+from kmm.scenario.spec import parse_actor
+
+GEOMETRY: Final = Geometry(ptes=8)
+USERS: Final = ("load:0", "store:0", "gup:0:write", "gup_fast:0", "gup_fast:0:write", "secondary_fault:0", "secondary_fault:0:write")
+"""Those that look up what is mapped."""
+CHANGERS: Final = ("madvise:0-7:dontneed", "munmap:0-3", "mprotect:0-3:read", "fork", "migrate:0", "swapout:0", "age:0")
+"""Those that change what is mapped, or where it is."""
+_USUAL: Final = Config()
+_EQUAL: Final = PageState(kind=Kind.PRESENT, young=True, dirty=True, write=True, exclusive=True, soft_dirty=True, contents=7)
+
+
+@attrs.frozen(kw_only=True)
+class Place:
+    """A table, and the tasks that have something to do in it.
+
+    :param pages: its map
+    :param tasks: each stands beside every other task
+    :param letters: of the map, beyond the alphabet
+    """
+
+    pages: str
+    tasks: tuple[str, ...]
+    others: tuple[str, ...] = (*USERS, *CHANGERS)
+    pmd: str = "table"
+    letters: tuple[tuple[str, PageState], ...] = ()
+    flags: tuple[str, ...] = ()
+    config: Config = _USUAL
+
+
+_AT_A_HOLE: Final = ("load:3", "store:3", "madvise:0-7:dontneed")
+PLACES: Final = (
+    Place(pages="a.......", tasks=CHANGERS),
+    Place(pages="aaaaaaaa", tasks=("munmap:0-3",)),
+    *(Place(pages=f"{letter}.......", tasks=("swapout:0",)) for letter in "oFc"),
+    Place(pages="n.......", tasks=("migrate:0", "swapout:0")),
+    Place(pages="w.......", tasks=("madvise:0-7:dontneed",)),
+    Place(pages="aaa.aaaa", tasks=("madvise:0-7:dontneed", "munmap:0-7", "mprotect:0-7:read"), others=_AT_A_HOLE),
+    Place(pages="aaa.aaaa", tasks=("madvise:0-7:dontneed",), others=_AT_A_HOLE, config=Config(split_ptlocks=False)),
+    Place(pages="3333....", tasks=("split:0",)),
+    Place(pages="........", tasks=("madvise:0-7:dontneed", "migrate:0"), pmd="huge"),
+    Place(pages="EE......", tasks=("ksm:0-1",), letters=(("E", _EQUAL),), flags=("mergeable",)),
+    Place(pages="0.......", tasks=("ksm:0:use_zero_pages",), letters=(("0", attrs.evolve(_EQUAL, contents=0)),), flags=("mergeable",)),
+)
+
+
+def _pairs() -> Iterator[Scenario]:
+    for place in PLACES:
+        for number, task in enumerate(place.tasks):
+            for other in (*(each for each in place.others if each not in place.tasks), *place.tasks[number:]):
+                yield beside_each_other(place, (other, task))
+
+
+def beside_each_other(place: Place, tasks: tuple[str, ...]) -> Scenario:
+    """Tasks in their short form, at a place."""
+    states = {**ALPHABET, **dict(place.letters)}
+    flags = tuple(sorted({*fitting_flags(states[each] for each in place.pages), *place.flags}))
+    return Scenario(
+        geometry=GEOMETRY,
+        config=place.config,
+        tunables=Tunables.default(GEOMETRY).with_orders(GEOMETRY, 3),
+        vmas=(Vma(pages=place.pages, flags=flags),),
+        letters=place.letters,
+        pmd=place.pmd,
+        driver=Driver(kind=DriverKind.STEPS),
+        actors=tuple([parse_actor(each, GEOMETRY.pages) for each in tasks]),
+    )
+
+
+def pairs_family() -> Family:
+    """Two tasks, and no collapse."""
+    maps = " ".join(dict.fromkeys(place.pages if place.pmd == "table" else place.pmd for place in PLACES))
+    words = f"every schedule of two tasks, one of which changes what is mapped, or what it is mapped to, in the maps {maps}"
+    return Family("two tasks", "exhaustive", words, _pairs, steps=True)
