@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest import mock
@@ -179,3 +181,15 @@ class Script:
     def variant(self) -> Variant:
         """The variant."""
         return Variant(name="script", collapse_huge_page=self.collapse_huge_page)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """May do what anybody may, even where root runs the tests. What is imported meanwhile must be readable for everybody."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(user)

@@ -8,7 +8,8 @@ import attrs
 import pytest
 
 from kmm.judge.sets import judge_sets
-from kmm.mm import folio, gup_fast
+from kmm.kernel.access import ONCE
+from kmm.mm import folio, gup_fast, page_alloc
 from kmm.scenario.search import EXHAUSTIVE
 from refactors import reviewed, v12
 from tests.concurrent.making import alone, beside, outcomes, results, violations
@@ -68,14 +69,25 @@ def test_the_barrier_of_a_new_page_is_needed_where_nothing_else_orders(monkeypat
     assert any("clear_user_highpage" in each and "contents" in each for each in violations(outcomes(s, search=PSO)))
 
 
-def test_in_a_collapse_the_barriers_are_masked_by_the_entries_locks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every page that was there is cleared under its table's lock after the copy, and giving up a lock is a release."""
+@pytest.mark.parametrize("order", [2, 3])
+def test_in_a_collapse_the_barriers_are_masked_for_gup_by_the_lru_s_reference(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large folio passes the LRU batch at once, before its entries stand; the reference that is given back there is a release."""
     monkeypatch.setattr(folio, "smp_wmb", lambda: None)
     candidate = load(without("smp_wmb()"), "no_barrier")
-    for orders in ((3,), (2,)):
-        s = beside("gup_fast:0", orders=orders)
-        assert violations(outcomes(s, candidate, PSO)) == set()
-        assert judge_sets(s, reviewed.VARIANT, candidate, PSO).relation == "equal"
+    s = beside("gup_fast:0", orders=(order,))
+    assert violations(outcomes(s, candidate, PSO)) == set()
+    assert judge_sets(s, reviewed.VARIANT, candidate, PSO).relation == "equal"
+    monkeypatch.setattr(page_alloc, "RELEASE", ONCE)
+    for search in (EXHAUSTIVE, PSO):
+        early = "nothing orders the marked read by gup_fast in dma_read and the plain write by khugepaged in copy_mc_user_highpage"
+        assert any(early in each for each in violations(outcomes(s, candidate, search)))
+
+
+@pytest.mark.parametrize("actor", ["load:0", "store:0"])
+def test_in_a_collapse_the_barrier_is_needed_for_who_takes_no_reference(actor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folio, "smp_wmb", lambda: None)
+    found = violations(outcomes(beside(actor, orders=(2,), pages="aaaa...."), load(without("smp_wmb()"), "no_barrier")))
+    assert any(each.startswith("KCSAN: nothing orders") and "copy_mc_user_highpage" in each for each in found)
 
 
 def test_fork_shuts_out_a_pin_that_began_before(monkeypatch: pytest.MonkeyPatch) -> None:
