@@ -301,7 +301,8 @@ def _maps_of_halves() -> Family:
                 for pages in dict.fromkeys((half * 2, half + half[::-1])):
                     yield _scenario(pages, driver, tunables, flags=flags)
 
-    return _family("repeated halves", f"every map of 8 pages whose second half is the first one, or that in reverse, over {each}", scenarios)
+    sentence = f"every map of 8 pages whose second half is the first one, or that in reverse, over {each}"
+    return _family("repeated halves", sentence, scenarios)
 
 
 def _map_families(letters: int) -> tuple[Family, ...]:
@@ -336,8 +337,8 @@ def _first_look() -> Family:
 def _one_deviating_page() -> Family:
     return _family(
         "one deviating page",
-        "every letter at every place of 8 private pages, under khugepaged and MADV_COLLAPSE with LRU batches of 1, 3 and 31, and under every "
-        "attempt with one of 3",
+        "every letter at every place of 8 private pages, under khugepaged and MADV_COLLAPSE with LRU batches of 1, 3 and 31, and under "
+        "every attempt with one of 3",
         lambda: chain(_deviations(BATCHES, (KHUGEPAGED, MADVISE)), _deviations(BATCHES[1:2], ATTEMPTS)),
     )
 
