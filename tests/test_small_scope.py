@@ -69,7 +69,6 @@ COUNTS = {
     "few pages present": 4 * 2 * 2 * (1 + 5) * 2,
     "counts": 12 * 3 * 2 * 8,
     "quads": 7**4,
-    "maps over .ao": 3**8,
     "maps over au.": 3**8,
     "repeated halves": 7 * (4**4 * 2 - 4**2),
 }

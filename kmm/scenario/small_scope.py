@@ -478,7 +478,7 @@ def quick_families(seed: int) -> tuple[Family, ...]:
         _any_state(held=False),
         _family("configurations", f"every configuration in the maps {' '.join(MIXED)}, under khugepaged", lambda: _configs((KHUGEPAGED,))),
         *_common(),
-        *(family for family in _map_families(3) if family.name in ("maps over .ao", "maps over au.")),
+        *(family for family in _map_families(3) if family.name == "maps over au."),
         _maps_of_halves(),
         _half_maps(),
         covering_family("pairs of factors", Factors(EIGHT, LETTERS, 1), 2, seed),
