@@ -15,10 +15,10 @@ import jsonschema
 import pytest
 
 from kmm.judge.check import check, chunks
-from kmm.judge.chunk import CHUNK_WEIGHT
+from kmm.judge.chunk import CHUNK_WEIGHT, Chunk, Contest, judge_chunk
 from kmm.judge.counterexample import KEEPS_STATE
 from kmm.judge.pair import judge_pair
-from kmm.judge.pool import MAX_LOST
+from kmm.judge.pool import MAX_LOST, Skip
 from kmm.judge.variants import LoadedVariant, load_variant
 from kmm.judge.verdict import Relation, Verdict, schema, to_json
 from kmm.scenario.families import Family
@@ -82,6 +82,25 @@ def test_chunks_are_of_about_equal_work() -> None:
     assert [each.family for each in cut] == [0, 0, 1]
     assert [len(each.scenarios) for each in cut] == [CHUNK_WEIGHT // 16, 625 - CHUNK_WEIGHT // 16, 1]
     assert [each.seen for each in cut] == [CHUNK_WEIGHT // 16, 625 - CHUNK_WEIGHT // 16, 2]
+
+
+def test_what_has_been_shown_before_is_not_traced_again() -> None:
+    contest, once = Contest(V12, V12, ()), Chunk(0, (small("aaaaaaaa"), small("pppppppp")), 2)
+    first = judge_chunk(contest, once, Skip(), lambda _: None)
+    again = judge_chunk(contest, attrs.evolve(once, known=frozenset(first.sights)), Skip(), lambda _: None)
+    assert first.sights
+    assert first.baseline_lines
+    assert (again.digest, again.sights, again.baseline_lines, again.codes) == (first.digest, set(), set(), set())
+
+
+def test_what_is_known_does_not_depend_on_the_number_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = judge(REVIEWED, ALL).coverage
+    monkeypatch.setattr("kmm.judge.check.CHUNK_WEIGHT", 160)
+    for module in ("check", "pool"):
+        monkeypatch.setattr(f"kmm.judge.{module}.LOOKAHEAD", 3)
+    some = [check(V12, REVIEWED, [ALL], seed=0, jobs=jobs) for jobs in (1, 2)]
+    assert some[0].certificate == some[1].certificate
+    assert some[0].coverage == usual
 
 
 BUGS = {

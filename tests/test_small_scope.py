@@ -46,7 +46,7 @@ def marked(small: int, swapcache: int, large: int, off_batch: int) -> int:
 # The factors of each sentence, multiplied.
 COUNTS = {
     "first look": (8 + 2) * 5 * 2,
-    "one deviating page": 3 * (2 + 3 * 2 * 2) * len(SMALL) * 8,
+    "one deviating page": (3 * 2 + 3 * 2 * 2) * len(SMALL) * 8,
     "two deviating pages": 3 * len(SMALL) ** 2,
     "one page of any state": ENTRIES + ACCESS * BITS * 4 * 2 + marked(1, 1, 2, 4),
     "failures": (2 * 3 + 3 * 8) * 8 * 5,
@@ -68,14 +68,13 @@ COUNTS = {
     "migrations": 4 * 4 * 5,
     "few pages present": 4 * 2 * 2 * (1 + 5) * 2,
     "counts": 12 * 3 * 2 * 8,
-    "quads": 7**4 * 3,
-    "maps over .ao": 3**8,
-    "maps over aKZ": 3**8,
-    "maps over asw": 3**8,
-    "maps over rn.": 3**8,
+    "quads": 7**4,
     "maps over au.": 3**8,
+    "repeated halves": 7 * (4**4 * 2 - 4**2),
 }
 FULL_COUNTS = {
+    "one deviating page, other LRU batches": 2 * 3 * 2 * 2 * len(SMALL) * 8,
+    "quads, other orders": 7**4 * 2,
     "two deviating pages": 28 * len(SMALL) ** 2,
     "two deviating pages, MADV_COLLAPSE": 28 * len(SMALL) ** 2,
     "one page of any state": ENTRIES + ACCESS * BITS * 2 * 2**2 * (2 * 3 + 2 * 2) + marked(12, 12, 2 * 8, 4 * 8),

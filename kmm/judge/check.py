@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from importlib import metadata
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -15,10 +15,10 @@ import attrs
 from kmm.judge.certificate import Transcript
 from kmm.judge.chunk import CHUNK_WEIGHT, Chunk, ChunkResult, Contest, judge_chunk
 from kmm.judge.counterexample import counterexample
-from kmm.judge.coverage import Line, code_coverage, line_coverage, sources
+from kmm.judge.coverage import Line, Sight, code_coverage, line_coverage, sources
 from kmm.judge.elsewhere import Elsewhere
 from kmm.judge.findings import UNDETERMINED, Finding, generalised
-from kmm.judge.pool import MAX_LOST, STALL_S, Beat, Done, OutOfTime, Skip, in_order
+from kmm.judge.pool import LOOKAHEAD, MAX_LOST, STALL_S, Beat, Done, OutOfTime, Skip, in_order
 from kmm.judge.variants import LoadedVariant
 from kmm.judge.verdict import LEFT_OUT, Counterexample, Coverage, Environment, Excused, Scope, Side, Verdict, exit_code, relate
 from kmm.scenario.model import Scenario
@@ -98,7 +98,8 @@ def _judge(tally: Tally, jobs: int, deadline: float | None, progress: Progress |
     def work(chunk: Chunk, skip: Skip, beat: Beat) -> ChunkResult:
         return judge_chunk(tally.contest, chunk, skip, beat)
 
-    with closing(in_order(chunks(tally.families), work, jobs=jobs, deadline=deadline, stall_s=stall_s)) as finished:
+    tasks = tally.informed(chunks(tally.families))
+    with closing(in_order(tasks, work, jobs=jobs, deadline=deadline, stall_s=stall_s)) as finished:
         for done in finished:
             tally.add(done)
             if progress is not None:
@@ -151,12 +152,20 @@ class Tally:
         self.excused: dict[int, tuple[int, Scenario]] = {}
         self.codes: set[str] = set()
         self.lines: tuple[set[Line], set[Line]] = (set(), set())
+        self.sights: list[frozenset[Sight]] = [frozenset()]
+        """What runs had shown by the end of each chunk, before the first one nothing."""
         self.texts = sources(contest.baseline), sources(contest.candidate)
         self.transcript = Transcript()
+
+    def informed(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+        """The chunks, each with what runs had shown by the end of the last one that has always been added when it begins."""
+        for number, chunk in enumerate(chunks):
+            yield attrs.evolve(chunk, known=self.sights[max(0, number + 1 - LOOKAHEAD)])
 
     def add(self, done: Done[Chunk, ChunkResult]) -> None:
         """Add the next chunk."""
         chunk, result = done.task, done.value
+        self.sights.append(self.sights[-1] | result.sights if result.sights else self.sights[-1])
         complete = result.different is None and len(done.lost) < MAX_LOST
         self.counts[chunk.family] += chunk.seen - result.outside if complete else result.judged
         self.judged += result.judged

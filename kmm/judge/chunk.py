@@ -43,12 +43,14 @@ class Chunk:
     :param family: its number
     :param seen: how many of the family's distinct scenarios the chunk stands for: its own, and those that were judged before
     :param search: of the schedules of scenarios with actors
+    :param known: what runs have shown before, whose lines are therefore known
     """
 
     family: int
     scenarios: tuple[Scenario, ...]
     seen: int
     search: Search = EXHAUSTIVE
+    known: frozenset[Sight] = frozenset()
 
 
 @attrs.define
@@ -69,6 +71,7 @@ class ChunkResult:
     :param refines: the first one in which the candidate can do less than the baseline
     :param findings: (check, sentence) to how often
     :param excused: index of the intended difference to how often
+    :param sights: what runs have shown that was not known
     :param digest: of the transcript
     """
 
@@ -83,6 +86,7 @@ class ChunkResult:
     codes: set[str] = attrs.field(factory=set)
     baseline_lines: set[Line] = attrs.field(factory=set)
     candidate_lines: set[Line] = attrs.field(factory=set)
+    sights: set[Sight] = attrs.field(factory=set)
     digest: bytes = b""
 
 
@@ -96,7 +100,7 @@ def is_different(pair: Pair, intended: tuple[IntendedDifference, ...], *, refine
 
 def judge_chunk(contest: Contest, chunk: Chunk, skip: Skip, beat: Beat) -> ChunkResult:
     """Judge a chunk, up to the first difference."""
-    judge = _ChunkJudge(contest, chunk.search)
+    judge = _ChunkJudge(contest, chunk)
     for index, s in enumerate(chunk.scenarios):
         if index in skip:
             continue
@@ -108,13 +112,13 @@ def judge_chunk(contest: Contest, chunk: Chunk, skip: Skip, beat: Beat) -> Chunk
 
 
 class _ChunkJudge:
-    def __init__(self, contest: Contest, search: Search) -> None:
+    def __init__(self, contest: Contest, chunk: Chunk) -> None:
         self.contest = contest
-        self.search = search
+        self.search = chunk.search
         self.files = contest.baseline.files, contest.candidate.files
         self.out = ChunkResult()
         self.transcript = Transcript()
-        self.known: set[Sight] = set()
+        self.known = set(chunk.known)
 
     def scenario(self, index: int, s: Scenario) -> bool:
         """Judge one; true for a difference. Whatever escapes a run makes the scenario undetermined."""
@@ -146,6 +150,7 @@ class _ChunkJudge:
         seen = {each for o in shown for each in sights(pair.scenario, o)}
         if seen <= self.known:
             return
+        self.out.sights |= seen - self.known
         self.known |= seen
         self.out.codes |= {code for o in shown for code in codes(o)}
         self.out.baseline_lines |= executed_lines(pair.scenario, self.contest.baseline.variant, self.files[0])

@@ -33,9 +33,10 @@ STALL_S: Final = 10.0
 """Seconds without a step after which a worker is killed."""
 MAX_LOST: Final = 10
 """Positions of one task at which workers may be lost before the rest of the task is given up."""
+LOOKAHEAD: Final = 64
+"""A task begins only when all but so many before it have been handed back."""
 _LOOK_S: Final = 0.5
 _TICK_S: Final = 0.25
-_LOOKAHEAD: Final = 64
 _BEAT: Final = struct.Struct("=qQ")
 _elsewhere = 0
 
@@ -265,7 +266,7 @@ def in_order(
     slots: deque[_Slot[T, R]] = deque()
     try:
         while True:
-            while more and len(slots) < _LOOKAHEAD and sum(slot.worker is not None for slot in slots) < jobs:
+            while more and len(slots) < LOOKAHEAD and sum(slot.worker is not None for slot in slots) < jobs:
                 for task in todo:
                     slots.append(_Slot(task, work, stall_s))
                     break

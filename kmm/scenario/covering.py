@@ -23,12 +23,14 @@ class Plan:
     :param sizes: for each factor how many values it has; fewest rows come out when the largest stands first
     :param strength: how many factors a combination has, 2 to the number of factors
     :param possible: decides exactly: what it allows must fit into a row
+    :param asked: the factors that ``possible`` looks at, and all that it is given; ``None``: all
     :raises ValueError: when there is nothing to combine
     """
 
     sizes: tuple[int, ...]
     strength: int
     possible: Possible
+    asked: frozenset[int] | None = None
 
     def __attrs_post_init__(self) -> None:
         if not 2 <= self.strength <= len(self.sizes) or min(self.sizes) < 1:
@@ -37,9 +39,14 @@ class Plan:
     def combinations(self) -> Iterator[tuple[dict[int, int], bool]]:
         """Every combination of ``strength`` values of different factors, and whether it is allowed."""
         for factors in combinations(range(len(self.sizes)), self.strength):
+            asked = any(map(self.asks, factors))
             for values in product(*(range(self.sizes[f]) for f in factors)):
                 combination = dict(zip(factors, values, strict=True))
-                yield combination, self.possible(combination)
+                yield combination, not asked or self.possible({f: v for f, v in combination.items() if self.asks(f)})
+
+    def asks(self, factor: int) -> bool:
+        """Whether ``possible`` looks at a factor."""
+        return self.asked is None or factor in self.asked
 
     def count(self) -> tuple[int, int]:
         """How many combinations are allowed, and how many forbidden."""
@@ -90,21 +97,27 @@ class _Greedy:
     def _row(self, chosen: list[int]) -> list[int]:
         values = dict(self.place[bit] for bit in chosen)
         others = [f for f in range(len(self.bits)) if f not in values]
+        asked = {f: v for f, v in values.items() if self.plan.asks(f)}
         for f in sorted(others, key=lambda _: self.random.random()):
-            bit = self._best(f, chosen, values)
+            bit = self._best(f, chosen, asked)
             chosen.append(bit)
-            values[f] = self.place[bit][1]
+            if self.plan.asks(f):
+                asked[f] = self.place[bit][1]
         return chosen
 
     def _best(self, factor: int, chosen: Sequence[int], values: dict[int, int]) -> int:
-        """The value that is possible and closes most combinations with those that were chosen."""
+        """The value that is possible and closes most combinations with those that were chosen.
+
+        :param values: of the factors that ``possible`` looks at
+        """
         bits = self.bits[factor]
         turn = int(self.random.random() * len(bits))
         bits = bits[turn:] + bits[:turn]
         gains = self._gains(bits, chosen)
+        asked = self.plan.asks(factor)
         while gains:
             best = gains.index(max(gains))
-            if self.plan.possible({**values, factor: self.place[bits[best]][1]}):
+            if not asked or self.plan.possible({**values, factor: self.place[bits[best]][1]}):
                 return bits[best]
             bits = bits[:best] + bits[best + 1 :]
             del gains[best]

@@ -172,6 +172,10 @@ class Factors:
                     return False
         return wanted <= free
 
+    def asked(self) -> frozenset[int]:
+        """The factors that :meth:`possible` looks at: pages, flags and limits."""
+        return frozenset((*range(self._first_page, self._driver), *range(self._flags, self._limits + len(LIMITS))))
+
     def scenario(self, row: Row) -> Scenario:
         """The scenario of a row."""
         rest = iter(row)
@@ -216,7 +220,7 @@ def covering_family(name: str, factors: Factors, strength: int, seed: int) -> Fa
 
     :param seed: breaks ties
     """
-    plan = Plan(factors.sizes(), strength, factors.possible)
+    plan = Plan(factors.sizes(), strength, factors.possible, factors.asked())
     nr = factors.geometry.ptes
     each = (
         f"the letter of each of {nr} pages out of {' '.join(factors.letters)}",

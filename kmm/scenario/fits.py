@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable
 from typing import Final
 
@@ -11,6 +12,7 @@ WITHOUT_FOLIO: Final = ("mixedmap", "pfnmap")
 """Flags of VMAs in which an entry may map a frame that has no folio."""
 
 
+@functools.lru_cache(4096)
 def needed_flags(page: PageState) -> tuple[str, ...]:
     """VMA flags without which the page cannot be there, sorted."""
     needed = {

@@ -67,7 +67,7 @@ HOLES: Final = (Kind.NONE, Kind.ZERO)
 """Kinds that a scan counts as none or zero."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, cache_hash=True)
 class PageState:
     """One page-table entry and the folio behind it.
 

@@ -19,6 +19,7 @@ from kmm.scenario.states import page_states
 
 EIGHT: Final = Geometry(ptes=8)
 SIXTEEN: Final = Geometry(ptes=16, lru_batch=3)
+BATCHES: Final = (attrs.evolve(EIGHT, lru_batch=1), attrs.evolve(EIGHT, lru_batch=3), EIGHT)
 KHUGEPAGED: Final = Driver(kind=DriverKind.KHUGEPAGED)
 MADVISE: Final = Driver(kind=DriverKind.MADVISE)
 _DEFAULT: Final = Tunables.default(EIGHT)
@@ -268,9 +269,9 @@ def _few_present() -> Iterator[Scenario]:
 _QUADS: Final = ("aaaa", "....", "a...", "oooo", "2222", "ssaa", "waaa")
 
 
-def _quads() -> Iterator[Scenario]:
+def _quads(*several: tuple[int, ...]) -> Iterator[Scenario]:
     base = attrs.evolve(Tunables.default(SIXTEEN), max_ptes_swap=15, max_ptes_shared=15)
-    for orders, quads in product(((2, 3, 4), (2, 4), (3,)), product(_QUADS, repeat=4)):
+    for orders, quads in product(several, product(_QUADS, repeat=4)):
         yield _scenario("".join(quads), KHUGEPAGED, base.with_orders(SIXTEEN, *orders), geometry=SIXTEEN)
 
 
@@ -278,19 +279,36 @@ def _family(name: str, sentence: str, scenarios: Callable[[], Iterator[Scenario]
     return Family(name, "exhaustive", sentence, scenarios)
 
 
+_ROWS: Final = (
+    (".aoz", "khugepaged with every order", KHUGEPAGED, ALL_ORDERS, ("read", "write")),
+    ("aKZF", "khugepaged with every order in a VMA in which KSM merges", KHUGEPAGED, LENIENT, ("mergeable", "read", "write")),
+    ("agMH", "khugepaged with every order, without swap limit", KHUGEPAGED, LENIENT, ("read", "write")),
+    ("asw2", "khugepaged with every order, without swap and shared limits", KHUGEPAGED, LENIENT, ("read", "write")),
+    (".w2s", "MADV_COLLAPSE", MADVISE, ALL_ORDERS, ("read", "write")),
+    ("rn.s", "khugepaged with every order in a read-only VMA", KHUGEPAGED, ALL_ORDERS, ("read",)),
+    ("au.q", "khugepaged with every order in a VMA armed for uffd-wp", KHUGEPAGED, LENIENT, _ARMED),
+)
+"""Letters that go together, and under whom they are judged."""
+
+
+def _maps_of_halves() -> Family:
+    """A part of the whole-map families over four letters."""
+    each = "; ".join(f"{{{', '.join(letters)}}} under {who}" for letters, who, *_ in _ROWS)
+
+    def scenarios() -> Iterator[Scenario]:
+        for letters, _, driver, tunables, flags in _ROWS:
+            for half in map("".join, product(letters, repeat=4)):
+                for pages in dict.fromkeys((half * 2, half + half[::-1])):
+                    yield _scenario(pages, driver, tunables, flags=flags)
+
+    sentence = f"every map of 8 pages whose second half is the first one, or that in reverse, over {each}"
+    return _family("repeated halves", sentence, scenarios)
+
+
 def _map_families(letters: int) -> tuple[Family, ...]:
     """Whole-map families over the first ``letters`` of each row."""
-    rows = (
-        (".aoz", "khugepaged with every order", KHUGEPAGED, ALL_ORDERS, ("read", "write")),
-        ("aKZF", "khugepaged with every order in a VMA in which KSM merges", KHUGEPAGED, LENIENT, ("mergeable", "read", "write")),
-        ("agMH", "khugepaged with every order, without swap limit", KHUGEPAGED, LENIENT, ("read", "write")),
-        ("asw2", "khugepaged with every order, without swap and shared limits", KHUGEPAGED, LENIENT, ("read", "write")),
-        (".w2s", "MADV_COLLAPSE", MADVISE, ALL_ORDERS, ("read", "write")),
-        ("rn.s", "khugepaged with every order in a read-only VMA", KHUGEPAGED, ALL_ORDERS, ("read",)),
-        ("au.q", "khugepaged with every order in a VMA armed for uffd-wp", KHUGEPAGED, LENIENT, _ARMED),
-    )
     families = []
-    for row, who, driver, tunables, flags in rows:
+    for row, who, driver, tunables, flags in _ROWS:
         some = row[:letters]
         sentence = f"every map of 8 pages over {{{', '.join(some)}}} under {who}"
 
@@ -317,11 +335,19 @@ def _first_look() -> Family:
 
 
 def _one_deviating_page() -> Family:
-    batches = (attrs.evolve(EIGHT, lru_batch=1), attrs.evolve(EIGHT, lru_batch=3), EIGHT)
     return _family(
         "one deviating page",
-        "every letter at every place of 8 private pages, under every driver and attempt, with LRU batches of 1, 3 and 31",
-        lambda: _deviations(batches, (KHUGEPAGED, MADVISE, *ATTEMPTS)),
+        "every letter at every place of 8 private pages, under khugepaged and MADV_COLLAPSE with LRU batches of 1, 3 and 31, and under "
+        "every attempt with one of 3",
+        lambda: chain(_deviations(BATCHES, (KHUGEPAGED, MADVISE)), _deviations(BATCHES[1:2], ATTEMPTS)),
+    )
+
+
+def _one_deviating_page_more_batches() -> Family:
+    return _family(
+        "one deviating page, other LRU batches",
+        "every letter at every place of 8 private pages, under every attempt with LRU batches of 1 and 31",
+        lambda: _deviations((BATCHES[0], BATCHES[2]), ATTEMPTS),
     )
 
 
@@ -410,8 +436,8 @@ def _common() -> tuple[Family, ...]:
         ),
         _family(
             "quads",
-            f"every map of 16 pages made of four out of {' '.join(_QUADS)}, under khugepaged with the orders 2 3 4, 2 4 and 3",
-            _quads,
+            f"every map of 16 pages made of four out of {' '.join(_QUADS)}, under khugepaged with the orders 2 3 4",
+            lambda: _quads((2, 3, 4)),
         ),
     )
 
@@ -452,9 +478,10 @@ def quick_families(seed: int) -> tuple[Family, ...]:
         _any_state(held=False),
         _family("configurations", f"every configuration in the maps {' '.join(MIXED)}, under khugepaged", lambda: _configs((KHUGEPAGED,))),
         *_common(),
-        *(family for family in _map_families(3) if family.name not in ("maps over .w2", "maps over agM")),
+        *(family for family in _map_families(3) if family.name == "maps over au."),
+        _maps_of_halves(),
         _half_maps(),
-        covering_family("pairs of factors", Factors(EIGHT, LETTERS, 2), 2, seed),
+        covering_family("pairs of factors", Factors(EIGHT, LETTERS, 1), 2, seed),
     )
 
 
@@ -468,6 +495,7 @@ def full_families(seed: int) -> tuple[Family, ...]:
     return (
         *first_families(),
         _one_deviating_page(),
+        _one_deviating_page_more_batches(),
         _family("two deviating pages", f"{two} khugepaged", lambda: _pairs(places, KHUGEPAGED)),
         _family("two deviating pages, MADV_COLLAPSE", f"{two} MADV_COLLAPSE", lambda: _pairs(places, MADVISE)),
         _family(
@@ -487,9 +515,16 @@ def full_families(seed: int) -> tuple[Family, ...]:
             lambda: _configs(DRIVERS),
         ),
         *_common(),
+        _family(
+            "quads, other orders",
+            f"every map of 16 pages made of four out of {' '.join(_QUADS)}, under khugepaged with the orders 2 4 and 3",
+            lambda: _quads((2, 4), (3,)),
+        ),
         *_map_families(4),
+        _maps_of_halves(),
         _half_maps(),
-        covering_family("pairs of factors", Factors(EIGHT, LETTERS, 2), 2, seed),
+        covering_family("pairs of factors", Factors(EIGHT, LETTERS, 1), 2, seed),
+        covering_family("pairs of factors, twice", Factors(EIGHT, LETTERS, 2), 2, seed),
         covering_family("pairs of factors, 16 PTEs", Factors(SIXTEEN, LETTERS_16, 2), 2, seed),
         state_tunables_family(EIGHT, LETTERS, seed),
         covering_family("triples of factors", Factors(EIGHT, FEW_LETTERS, 1), 3, seed),

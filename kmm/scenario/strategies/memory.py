@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -71,10 +72,15 @@ def need_vma(geometry: Geometry, flags: Sequence[str] | None, letters: Mapping[s
 def _flags_for(geometry: Geometry, letters: Mapping[str, PageState] | None) -> tuple[tuple[str, ...], ...]:
     """The sets of flags of VMAs that some letter fits."""
     need_geometry(geometry)
-    given = ALPHABET if letters is None else letters
-    fitting = tuple(each for each in _FLAG_SETS if any(page.index is None for page in fitting_letters(given, geometry, each).values()))
+    fitting = _fitting_flags(geometry, tuple((ALPHABET if letters is None else letters).items()))
     need(bool(fitting), "no letter fits the geometry and the flags", "give a letter without index, or None for the default alphabet")
     return fitting
+
+
+@functools.lru_cache(16)
+def _fitting_flags(geometry: Geometry, letters: tuple[tuple[str, PageState], ...]) -> tuple[tuple[str, ...], ...]:
+    given = dict(letters)
+    return tuple(each for each in _FLAG_SETS if any(page.index is None for page in fitting_letters(given, geometry, each).values()))
 
 
 def draw_vma(
