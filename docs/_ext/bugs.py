@@ -60,8 +60,9 @@ when one is told from the form without it, or when a sanitizer speaks in any sch
 
 *In* names the form that the patch is for. What v12 itself has is put into a later form that has it fixed; where none has, the patch
 repairs v12. Each entry says so. With `--scope quick` each is also looked for in what `kmm check` runs, and where it needs an interleaving
-in drawn schedules beside more actors; *found by* says which of the two does. How well a defect is known: A, the report or its fix was
-read; B, a changelog, a cover letter or a reply says so; C, it was concluded from two versions of the code.
+in drawn schedules beside more actors; *found by* says which of the two does. Entries that compare two variants are left out there, since
+these differ in more than the defect. How well a defect is known: A, the report or its fix was read; B, a changelog, a cover letter or a
+reply says so; C, it was concluded from two versions of the code.
 """
 
 INVARIANTS: Final = """

@@ -99,7 +99,7 @@ def judge_bugs(
     """Judge one after the other. An interrupt ends it.
 
     :param refactors: directory of the variants
-    :param general: the general scenarios; ``None``: the smallest one only
+    :param general: the general scenarios, for bugs that are patches: two variants differ in more; ``None``: the smallest scenario only
     :param drawn: further ones with actors, for what needs an interleaving and was not found in those
     :param explained: say where the two forms part
     :raises BadInputError: a patch or a scenario cannot be used
@@ -109,7 +109,7 @@ def judge_bugs(
             progress(bug.name, number)
         with forms(bug, refactors) as sides:
             found = JudgedBug(bug=bug, caught=caught(smallest(bug, refactors), *sides, search_of(bug), explained=explained))
-            if general is not None:
+            if general is not None and not bug.candidate:
                 found = attrs.evolve(found, general=_general(bug, sides, general(), drawn, jobs, progress))
         yield found
         if found.general is not None and found.general.verdict.interrupted:
