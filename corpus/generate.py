@@ -24,7 +24,7 @@ from corpus.pairs import FORMAT, ROOT, Pair, load_pairs
 from corpus.places import candidates, renames
 from corpus.witness_sequential import EndlessError, witness
 from kmm.lab.trees import Tree, take
-from kmm.lab.typecheck import new_errors
+from kmm.lab.typecheck import Check, new_errors
 
 FUNCTIONS: Final = {"equivalent": 6, "sequential": 7}
 """Of an operator, in how many functions at most."""
@@ -90,7 +90,8 @@ def fitting(pairs: list[Pair]) -> set[str]:
             take(Tree(directory=ROOT), root)
             for pair in batch:
                 (root / pair.file).write_text(pair.changed(root)[1], encoding="utf-8")
-            errors = new_errors(root, _untouched)
+            with Check(root) as check:
+                errors = new_errors(check, _untouched)
             bad = {(file, function_at(root / file, line)) for file, line, _ in errors}
         good |= {pair.id for pair in batch if not {(pair.file, pair.function), (pair.file, "")} & bad}
         print(f"{len(batch)} checked, {len(waiting)} to be checked", flush=True)

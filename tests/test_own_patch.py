@@ -6,10 +6,12 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 
 import pytest
 
 from kmm.cli.main import main
+from kmm.lab.typecheck import Check, Error
 from kmm.scenario.toml import load_replay, save_many
 from tests.concurrent.making import beside
 from tests.helpers import direct, make
@@ -210,7 +212,19 @@ def complaint(capsys: pytest.CaptureFixture[str], arguments: list[str], said: st
 def test_a_type_error_is_refused(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kmm.lab.sides.can_type_check", lambda: True)
     found = [("refactors/reviewed.py", 9, "old"), ("refactors/reviewed.py", 88, "new")]
-    monkeypatch.setattr("kmm.lab.typecheck._errors", lambda root: found if ADD not in (root / REVIEWED).read_text() else found[:1])
+
+    class Mypy(Check):
+        def __init__(self, root: Path) -> None:
+            self.changed = ADD not in (root / REVIEWED).read_text()
+
+        def errors(self) -> list[Error]:
+            return found if self.changed else found[:1]
+
+        def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+            pass
+
+    for module in ("sides", "typecheck"):
+        monkeypatch.setattr(f"kmm.lab.{module}.Check", Mypy)
     (here / "bad.patch").write_text(diff(REVIEWED, ADD, 'folio_ref_add(folio, "1")'))
     complaint(capsys, ["bad.patch"], "refactors/reviewed.py:88 of the tree with bad.patch: the code does not type-check (new)")
 

@@ -105,7 +105,7 @@ def check(
     from kmm.judge.check import check as judge
     from kmm.judge.filed import with_file
     from kmm.lab.breadth import families_of
-    from kmm.lab.sides import opened
+    from kmm.lab.sides import keeping
     from kmm.lab.typecheck import can_type_check
     from kmm.report import console
     from kmm.report.progress import Progress
@@ -113,11 +113,12 @@ def check(
     names = compared(given, baseline, patches, tree, rev)
     if names[1].patches and not can_type_check():
         click.echo("kmm: the patches are not type-checked: mypy is not installed", err=True)
-    with variant_errors(), opened(*names) as sides:
-        families = _from_files(scenarios, sides[0], memory) if scenarios else families_of(*sides, scope, seed)
-        with Progress(console.stderr()) as progress:
-            verdict = judge(*sides, families, seed=seed, budget_s=budget, jobs=jobs, progress=progress.update, expect=expect)
-    verdict = with_file(verdict, Path(), baseline=names[0], candidate=names[1], opened=opened)
+    with variant_errors(), keeping() as opened:
+        with opened(*names) as sides:
+            families = _from_files(scenarios, sides[0], memory) if scenarios else families_of(*sides, scope, seed)
+            with Progress(console.stderr()) as progress:
+                verdict = judge(*sides, families, seed=seed, budget_s=budget, jobs=jobs, progress=progress.update, expect=expect)
+        verdict = with_file(verdict, Path(), baseline=names[0], candidate=names[1], opened=opened)
     if form == "mail":
         from kmm.report.mail import mail
 

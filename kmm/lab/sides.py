@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path, PurePosixPath
 from typing import Final
 
 import attrs
 
-from kmm.judge.named import Named, is_path
+from kmm.judge.named import Named, Opener, is_path
 from kmm.judge.variants import LoadedVariant, checkout, load_variant
 from kmm.lab.apply import path_of
 from kmm.lab.patch import NO_FILE, PatchError, read_patches
 from kmm.lab.trees import TOOL, Tree, digest, home, take
-from kmm.lab.typecheck import can_type_check, new_errors
+from kmm.lab.typecheck import Check, can_type_check, new_errors
+from kmm.scenario.errors import BadInputError
 
 USUAL: Final = "v12"
 
@@ -58,12 +60,11 @@ def _open(stack: ExitStack, named: Named, *, typed: bool) -> LoadedVariant:
         return _of_tree(load_variant(named.variant), digest(tree.directory))
     root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="kmm-tree-"))).resolve()
     taken = take(tree, root)
-    if tree.patches and typed:
-        _type_check(tree, root)
     variant = str(Path(named.variant).absolute()) if is_path(named.variant) else named.variant
     from kmm.judge.process import TreeProcess
 
-    process = stack.enter_context(TreeProcess(root, variant, tree.title, tree.mark))
+    with _type_checked(tree, root) if typed else nullcontext():
+        process = stack.enter_context(TreeProcess(root, variant, tree.title, tree.mark))
     return _of_tree(process.loaded(), taken.sha256)
 
 
@@ -79,17 +80,55 @@ def _of_tree(loaded: LoadedVariant, sha256: str) -> LoadedVariant:
     return attrs.evolve(loaded, sha256=hashlib.sha256(f"{loaded.sha256} {sha256}".encode()).hexdigest())
 
 
-def _type_check(tree: Tree, root: Path) -> None:
-    """Raise for the first type error that the patches bring in."""
-    if not can_type_check():
+@contextmanager
+def _type_checked(tree: Tree, root: Path) -> Iterator[None]:
+    """Meanwhile look for type errors that the patches bring in; the first one is what is wrong, whatever else may be.
+
+    :raises PatchError: there is one
+    """
+    if not tree.patches or not can_type_check():
+        yield
         return
+    with Check(root) as check:
+        try:
+            yield
+        except BadInputError:
+            _need_types(tree, check)
+            raise
+        _need_types(tree, check)
+
+
+def _need_types(tree: Tree, check: Check) -> None:
     with tempfile.TemporaryDirectory(prefix="kmm-tree-") as before:
 
         def untouched() -> Path:
             take(attrs.evolve(tree, patches=()), Path(before).resolve())
             return Path(before).resolve()
 
-        errors = new_errors(root, untouched)
+        errors = new_errors(check, untouched)
     if errors:
         file, line, text = errors[0]
         raise PatchError(f"the code does not type-check ({text})", "correct it", f"{file}:{line} of {tree.title}")
+
+
+@contextmanager
+def keeping() -> Iterator[Opener]:
+    """An opener that opens what it is asked for again only once. It is there as long as the block lasts."""
+    with ExitStack() as stack:
+        known: dict[tuple[Named, Named], tuple[LoadedVariant, LoadedVariant]] = {}
+
+        @contextmanager
+        def once(baseline: Named, candidate: Named) -> Iterator[tuple[LoadedVariant, LoadedVariant]]:
+            asked = _absolute(baseline), _absolute(candidate)
+            if asked not in known:
+                known[asked] = stack.enter_context(opened(baseline, candidate))
+            yield known[asked]
+
+        yield once
+
+
+def _absolute(named: Named) -> Named:
+    """The same, whatever the current directory: what two ways to say it have in common."""
+    variant = os.path.abspath(named.variant) if is_path(named.variant) else named.variant
+    tree = os.path.abspath(named.tree) if named.tree else ""
+    return attrs.evolve(named, variant=variant, tree=tree, patches=tuple(map(os.path.abspath, named.patches)))

@@ -8,7 +8,7 @@ import io
 import os
 import subprocess
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,7 @@ KERNEL: Final = "kmm/kernel/__init__.py"
 MAX_BYTES: Final = 64 << 20
 _NEEDED: Final = (KERNEL, "kmm/mm/variant.py", "refactors/__init__.py")
 _SKIPPED: Final = "__pycache__"
+_LATER_S: Final = 2
 _NO_TREE: Final = "name the top directory of a checkout of kmm"
 
 
@@ -100,10 +101,23 @@ def take(tree: Tree, to: Path) -> Taken:
     touched: dict[str, None] = {}
     for patch in (patch for file in tree.patches for patch in read_patches(file)):
         touched.update(dict.fromkeys(apply_patch(patch, to)))
+    if not tree.rev and tree.directory.resolve() == TOOL:
+        _share_bytecode(to, [path for path in files if path != KERNEL and (to / path).exists()], touched)
     for each in sorted((TOOL / "kmm").iterdir()):
         if each.name not in ("mm", _SKIPPED):
             (to / "kmm" / each.name).symlink_to(each)
     return Taken(tuple(touched), digest(to))
+
+
+def _share_bytecode(to: Path, paths: list[str], changed: Container[str]) -> None:
+    """Let Python find what it has compiled of the running tool: files that have its times are not compiled again, others are."""
+    for path in paths:
+        own = (TOOL / path).stat()
+        os.utime(to / path, (own.st_atime, own.st_mtime + _LATER_S) if path in changed else (own.st_atime, own.st_mtime))
+    for folder in {(to / path).parent for path in paths}:
+        compiled = TOOL / folder.relative_to(to) / _SKIPPED
+        if compiled.is_dir() and not (folder / _SKIPPED).exists():
+            (folder / _SKIPPED).symlink_to(compiled)
 
 
 def digest(root: Path) -> str:

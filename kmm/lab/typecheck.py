@@ -9,7 +9,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeAlias
+from types import TracebackType
+from typing import Final, Self, TypeAlias
 
 Error: TypeAlias = tuple[str, int, str]
 """File from the root of the tree, line, and what is wrong."""
@@ -23,23 +24,51 @@ def can_type_check() -> bool:
     return importlib.util.find_spec("mypy") is not None
 
 
-def new_errors(root: Path, before: Callable[[], Path]) -> list[Error]:
-    """Type errors in ``kmm/mm`` and ``refactors`` of a tree that were not there before, in the order of mypy.
+class Check:
+    """mypy at work on ``kmm/mm`` and ``refactors`` of a tree. Leaving the block ends it.
+
+    :param root: of the tree
+    """
+
+    def __init__(self, root: Path) -> None:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "kmm" / "mypy"
+        command = [sys.executable, "-P", "-m", "mypy", *_OPTIONS, f"--cache-dir={cache}", "-p", "kmm.mm", "-p", "refactors"]
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        self._process = subprocess.Popen(
+            command,
+            cwd=root,
+            env={**environment, "MYPYPATH": str(root)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def errors(self) -> list[Error]:
+        """What it has found, when it has ended."""
+        out, err = self._process.communicate()
+        found = [(match["file"], int(match["line"]), match["text"]) for line in out.splitlines() if (match := _ERROR.match(line))]
+        if self._process.returncode > 1 and not found:
+            said = (err or out).strip().splitlines()
+            raise RuntimeError(f"mypy fails: {said[-1] if said else self._process.returncode}")
+        return found
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def new_errors(check: Check, before: Callable[[], Path]) -> list[Error]:
+    """Type errors of a tree that were not there before, in the order of mypy.
 
     :param before: makes the tree as it was; called only when there are errors
     """
-    errors = _errors(root)
-    known = {(file, text) for file, _, text in _errors(before())} if errors else set()
+    errors = check.errors()
+    if not errors:
+        return []
+    with Check(before()) as old:
+        known = {(file, text) for file, _, text in old.errors()}
     return [each for each in errors if (each[0], each[2]) not in known]
-
-
-def _errors(root: Path) -> list[Error]:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "kmm" / "mypy"
-    command = [sys.executable, "-P", "-m", "mypy", *_OPTIONS, f"--cache-dir={cache}", "-p", "kmm.mm", "-p", "refactors"]
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    done = subprocess.run(command, cwd=root, env={**environment, "MYPYPATH": str(root)}, capture_output=True, text=True, check=False)
-    found = [(match["file"], int(match["line"]), match["text"]) for line in done.stdout.splitlines() if (match := _ERROR.match(line))]
-    if done.returncode > 1 and not found:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise RuntimeError(f"mypy fails: {said[-1] if said else done.returncode}")
-    return found
