@@ -104,6 +104,15 @@ def test_without_the_declaration_the_judge_finds_the_difference(number: int, pai
     assert [pair.scenario for pair in pairs if is_different(pair, rest)]
 
 
+def test_where_khugepaged_is_at_another_place_the_steps_that_follow_are_not_compared() -> None:
+    few = Step(op="sysfs", name="khugepaged/pages_to_scan", value="18")
+    s = areas("r......." * 3, few, KHUGEPAGED, KHUGEPAGED, none=0)
+    pair = judged(s)
+    assert pair.scenario == attrs.evolve(s, steps=(few, KHUGEPAGED))
+    assert "khugepaged" in pair.differs
+    assert not is_different(pair, DECLARED)
+
+
 def test_declarations_are_complete_sentences_with_a_source() -> None:
     assert len({(each.observable, each.predicate) for each in DECLARED}) == len(DECLARED)
     assert all(each.why and each.source for each in DECLARED)

@@ -137,7 +137,8 @@ def test_the_families_are_distinct_and_whole() -> None:
     counts = {family.name: len({canonical_bytes(s) for s in family.scenarios()}) for family in system_families()}
     ranges, orders, places = 6, 3, 4
     ops = sum((9, 5, 2, 1, 2, 4, 2, 1))
-    assert counts["khugepaged over two ranges"] == ranges**2 * orders * 2
+    failing = 5
+    assert counts["khugepaged over two ranges"] == ranges**2 * orders * 2 + failing * 2
     assert counts["two operations"] == ops**2
     assert counts["an operation between two passes"] <= places * 2 * 2 * ops
     assert counts["two processes"] == ranges**2 * orders + ranges * orders * 4
