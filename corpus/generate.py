@@ -30,6 +30,9 @@ FUNCTIONS: Final = {"equivalent": 6, "sequential": 7}
 """Of an operator, in how many functions at most."""
 TRIES: Final = 3
 """Of an operator and function, one pair, out of so many candidates."""
+LOOKED_AT: Final = 400
+"""Scenarios, for the witness of a candidate."""
+_USUAL: Final = (("scenario", ""), ("memory", "sc"))
 RENAMED: Final = "the new name stands nowhere else in the function, and replaces the old one everywhere"
 
 
@@ -61,7 +64,7 @@ def _witnessed(functions: list[list[Pair]], most: int) -> list[list[Pair]]:
 
 def _said(pair: Pair) -> str:
     try:
-        said = witness(pair)
+        said = witness(pair, LOOKED_AT)
     except EndlessError:
         said = ""
     print(f"{pair.id}: {said or 'no witness'}", flush=True)
@@ -112,7 +115,7 @@ def _untouched() -> Path:
 
 def text_of(pairs: Iterable[Pair]) -> str:
     """A list as it stands in its file."""
-    found = [{key: value for key, value in attrs.asdict(pair).items() if value not in ("", "sc")} for pair in pairs]
+    found = [{key: value for key, value in attrs.asdict(pair).items() if (key, value) not in _USUAL} for pair in pairs]
     return tomli_w.dumps({"format": FORMAT, "pair": found}, multiline_strings=True)
 
 
