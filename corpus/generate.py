@@ -47,8 +47,14 @@ def equivalent() -> list[Pair]:
 def sequential() -> list[Pair]:
     """Mistakes that have a witness, which becomes what the label rests on; first those that other tools judge, too."""
     compared = [pair for pair in load_pairs(ROOT / "corpus/compared.toml") if pair.label == "different"]
-    operators = [_witnessed(functions, FUNCTIONS["sequential"]) for _, functions in candidates(CHANGE, "different", {})]
+    taken = {(pair.file, pair.changed()[1]) for pair in compared}
+    new = (_without(taken, functions) for _, functions in candidates(CHANGE, "different", {}))
+    operators = [_witnessed(functions, FUNCTIONS["sequential"]) for functions in new]
     return [*(attrs.evolve(pair, by=witness(pair)) for pair in compared), *_chosen(operators, FUNCTIONS["sequential"])]
+
+
+def _without(taken: set[tuple[str, str]], functions: list[list[Pair]]) -> list[list[Pair]]:
+    return [[pair for pair in pairs if (pair.file, pair.changed()[1]) not in taken] for pairs in functions]
 
 
 def _witnessed(functions: list[list[Pair]], most: int) -> list[list[Pair]]:
