@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from corpus.syntax import Cut, Rewrite, Statement, edited, leaves, of_one
+from corpus.syntax import Cut, Rewrite, edited, leaves, names, of_one
 
 _BOUNDARY: Final[dict[type[ast.cmpop], type[ast.cmpop]]] = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}
 _OPPOSITE: Final[dict[type[ast.operator], type[ast.operator]]] = {
@@ -140,18 +140,20 @@ def wrong_operator(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
     yield from edited(statement, edit)
 
 
-def _other(names: tuple[str, ...]) -> Statement:
-    """A name is another one of these."""
+def _other(group: tuple[str, ...]) -> Rewrite:
+    """A name is another one of these that the function knows."""
 
-    def rewrite(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
-        for name in names:
+    def rewrite(block: Sequence[ast.stmt], function: ast.FunctionDef) -> Iterator[Cut]:
+        known = names([function]) | {each.arg for each in function.args.args}
+        for name in group:
 
             def edit(node: ast.expr, name: str = name) -> ast.expr | None:
-                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in names and node.id != name:
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in group and node.id != name:
                     return ast.Name(name, ast.Load())
                 return None
 
-            yield from edited(statement, edit)
+            if name in known:
+                yield from ((1, new) for new in edited(block[0], edit))
 
     return rewrite
 
@@ -185,8 +187,9 @@ def wrong_exit(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
 
 
 def wrong_order(block: Sequence[ast.stmt], _: ast.FunctionDef) -> Iterator[Cut]:
-    """What is given back, stored or flushed changes places with what comes next."""
-    if len(block) > 1 and _kind(_called(block[0])) and _kind(_called(block[1])):
+    """A lock, a flush or a reference is taken or given back after the call that came next."""
+    kinds = [_kind(_called(each)) for each in block[:2]]
+    if len(kinds) == 2 and all(kinds) and set(kinds) & {"dropped-lock", "dropped-unlock", "dropped-flush", "dropped-reference"}:
         yield 2, [block[1], block[0]]
 
 
@@ -195,10 +198,10 @@ CHANGE: Final[dict[str, Rewrite]] = {
     "dropped-store": of_one(drop_store),
     "dropped-check": of_one(drop_check),
     "leaked-on-exit": of_one(keep_locked),
-    "swapped-lock": of_one(_other(_LOCKS)),
+    "swapped-lock": _other(_LOCKS),
     "wrong-order": wrong_order,
-    "wrong-address": of_one(_other(_ADDRESSES)),
-    "wrong-number": of_one(_other(_PAGES)),
+    "wrong-address": _other(_ADDRESSES),
+    "wrong-number": _other(_PAGES),
     "off-by-one": of_one(off_by_one),
     "moved-boundary": of_one(move_boundary),
     "wrong-operator": of_one(wrong_operator),

@@ -30,6 +30,9 @@ FUNCTIONS: Final = {"equivalent": 6, "sequential": 7}
 """Of an operator, in how many functions at most."""
 TRIES: Final = 3
 """Of an operator and function, one pair, out of so many candidates."""
+LOOKED_AT: Final = 400
+"""Scenarios, for the witness of a candidate."""
+_USUAL: Final = (("scenario", ""), ("memory", "sc"))
 RENAMED: Final = "the new name stands nowhere else in the function, and replaces the old one everywhere"
 
 
@@ -44,8 +47,14 @@ def equivalent() -> list[Pair]:
 def sequential() -> list[Pair]:
     """Mistakes that have a witness, which becomes what the label rests on; first those that other tools judge, too."""
     compared = [pair for pair in load_pairs(ROOT / "corpus/compared.toml") if pair.label == "different"]
-    operators = [_witnessed(functions, FUNCTIONS["sequential"]) for _, functions in candidates(CHANGE, "different", {})]
+    taken = {(pair.file, pair.changed()[1]) for pair in compared}
+    new = (_without(taken, functions) for _, functions in candidates(CHANGE, "different", {}))
+    operators = [_witnessed(functions, FUNCTIONS["sequential"]) for functions in new]
     return [*(attrs.evolve(pair, by=witness(pair)) for pair in compared), *_chosen(operators, FUNCTIONS["sequential"])]
+
+
+def _without(taken: set[tuple[str, str]], functions: list[list[Pair]]) -> list[list[Pair]]:
+    return [[pair for pair in pairs if (pair.file, pair.changed()[1]) not in taken] for pairs in functions]
 
 
 def _witnessed(functions: list[list[Pair]], most: int) -> list[list[Pair]]:
@@ -61,7 +70,7 @@ def _witnessed(functions: list[list[Pair]], most: int) -> list[list[Pair]]:
 
 def _said(pair: Pair) -> str:
     try:
-        said = witness(pair)
+        said = witness(pair, LOOKED_AT)
     except EndlessError:
         said = ""
     print(f"{pair.id}: {said or 'no witness'}", flush=True)
@@ -113,7 +122,7 @@ def _untouched() -> Path:
 
 def text_of(pairs: Iterable[Pair]) -> str:
     """A list as it stands in its file."""
-    found = [{key: value for key, value in attrs.asdict(pair).items() if value not in ("", "sc")} for pair in pairs]
+    found = [{key: value for key, value in attrs.asdict(pair).items() if (key, value) not in _USUAL} for pair in pairs]
     return tomli_w.dumps({"format": FORMAT, "pair": found}, multiline_strings=True)
 
 

@@ -26,7 +26,6 @@ FILE: Final = ROOT / "corpus/sequential.toml"
 STRIDE: Final = 13
 """One of so many scenarios of each family, or of the few that a small one has."""
 FEW: Final = 100
-MOST: Final = 400
 SECONDS: Final = 2.0
 """Of the processor, for one run: a loop that reads and writes nothing has no other end."""
 
@@ -35,18 +34,29 @@ class EndlessError(BaseException):
     """A run does not end."""
 
 
-@cache
-def scenarios() -> tuple[tuple[str, Scenario], ...]:
-    """Some of each exhaustive family, with where it is from; the families take turns."""
+class Scenarios:
+    """Some of each exhaustive family, with where each is from; the families take turns. They are made as they are asked for."""
 
-    def some(name: str, every: Iterator[Scenario]) -> Iterator[tuple[str, Scenario]]:
-        numbered = enumerate(every)
-        few = list(islice(numbered, FEW))
-        more = islice(numbered, 0, None, STRIDE)
-        return ((f"scenario {number} of {name}", s) for number, s in chain(few, more))
+    def __init__(self) -> None:
+        families = (*quick_families(0), *system_families())
+        lists = [_some(family.name, family.scenarios()) for family in families if family.kind == "exhaustive"]
+        self._more = (each for row in zip_longest(*lists) for each in row if each is not None)
+        self._made: list[tuple[str, Scenario]] = []
 
-    families = [some(f.name, f.scenarios()) for f in (*quick_families(0), *system_families()) if f.kind == "exhaustive"]
-    return tuple(islice((each for row in zip_longest(*families) for each in row if each is not None), MOST))
+    def __getitem__(self, number: int) -> tuple[str, Scenario]:
+        """One of them; ``IndexError`` behind the last."""
+        self._made += islice(self._more, max(0, number + 1 - len(self._made)))
+        return self._made[number]
+
+
+def _some(name: str, every: Iterator[Scenario]) -> Iterator[tuple[str, Scenario]]:
+    numbered = enumerate(every)
+    few = list(islice(numbered, FEW))
+    more = islice(numbered, 0, None, STRIDE)
+    return ((f"scenario {number} of {name}", s) for number, s in chain(few, more))
+
+
+SCENARIOS: Final = Scenarios()
 
 
 @cache
@@ -61,7 +71,7 @@ def _end(module: str, number: int) -> tuple[End, frozenset[CodeType]]:
     usual = sys.getprofile()
     sys.setprofile(on)
     try:
-        done = run(scenarios()[number][1], variant(module))
+        done = run(SCENARIOS[number][1], variant(module))
     finally:
         sys.setprofile(usual)
     return end_of(done), frozenset(each for each in called if each.co_filename in _files())
@@ -73,14 +83,15 @@ def _files() -> frozenset[str]:
     return frozenset(str(path) for room in ("refactors", "kmm/mm") for path in (ROOT / room).rglob("*.py"))
 
 
-def witness(pair: Pair) -> str:
+def witness(pair: Pair, most: int | None = None) -> str:
     """The first scenario that ends otherwise with the changed function, and where; empty: none does.
 
+    :param most: of so many
     :raises EndlessError: a run does not end
     """
     module = variant_of(pair)
     code = function_of(pair).__code__
-    for number, (name, s) in enumerate(scenarios()):
+    for number, (name, s) in islice(enumerate(SCENARIOS), most):
         before, called = _end(module, number)
         if code not in called:
             continue
