@@ -36,7 +36,11 @@ comparison: $(READY)
 corpus: $(READY)
 	$(BIN)/python -m corpus.judge --page docs/corpus.md $(if $(ONLY),--only "$(ONLY)") $(ARGUMENTS)
 
+# Measures frontrun, too, in a virtual environment of its own, where it can be had.
 bench: $(READY)
+	@[ -x build/frontrun/bin/frontrun ] || { $(BIN)/python -m venv build/frontrun && \
+	    build/frontrun/bin/python -m pip install -qq --disable-pip-version-check frontrun==0.7.0; } || \
+	    echo "kmm: frontrun cannot be installed; its row is left out" >&2
 	$(BIN)/python benchmarks/run.py
 
 # KERNEL=/path/to/linux sets the C of that tree beside the port; what was built so stays on this machine.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,7 @@ EQUIVALENT: Final = "equivalent"
 UNDETERMINED: Final = "undetermined"
 EXPECTATIONS: Final = (DIFFERENT, EQUIVALENT)
 """What ``expect`` may say."""
+_FUNCTION: Final = re.compile(r"^\s*(?:async )?def (\w+)", re.MULTILINE)
 
 
 @attrs.frozen(kw_only=True)
@@ -94,8 +96,10 @@ def replay(path: str | os.PathLike[str], *, stall_s: float = STALL_S, opened: Op
     :raises ScenarioError: the file cannot be read, or is not a counterexample
     :raises VariantError: one of its variants cannot be loaded
     """
-    s, table, names, search = _read(Path(path))
+    s, table, names, search, schedule = _read(Path(path))
     with opened(*names) as (baseline, candidate):
+        if schedule is not None:
+            _need_functions(schedule, (baseline, candidate), Path(path))
         need_possible(s, baseline, path)
         outcome = _run(s, baseline, candidate, search, stall_s)
     return Replay(
@@ -109,7 +113,7 @@ def replay(path: str | os.PathLike[str], *, stall_s: float = STALL_S, opened: Op
     )
 
 
-def _read(path: Path) -> tuple[Scenario, dict[str, str], tuple[Named, Named], Search]:
+def _read(path: Path) -> tuple[Scenario, dict[str, str], tuple[Named, Named], Search, Recorded | None]:
     text = read_text(path)
     file = parse_file(text, str(path))
     s, table = file.scenario, file.replay
@@ -122,7 +126,23 @@ def _read(path: Path) -> tuple[Scenario, dict[str, str], tuple[Named, Named], Se
     if file.schedule is not None:
         _need_tasks(s, file.schedule, text, path)
     search = EXHAUSTIVE if file.schedule is None else attrs.evolve(EXHAUSTIVE, memory=file.schedule.memory)
-    return s, table, (from_table(table, "baseline", "v12", path), from_table(table, "candidate", "reviewed", path)), search
+    names = from_table(table, "baseline", "v12", path), from_table(table, "candidate", "reviewed", path)
+    return s, table, names, search, file.schedule
+
+
+def _need_functions(schedule: Recorded, sides: tuple[LoadedVariant, LoadedVariant], path: Path) -> None:
+    """Raise for a schedule of functions that neither side has."""
+    sources = {file for side in sides for file in (*map(Path, side.files), *(side.root / "kmm").rglob("*.py"))}
+    known = {name for file in sources for name in _FUNCTION.findall(file.read_text(encoding="utf-8"))}
+    for number, deviation in enumerate(schedule.deviations):
+        if deviation.function.isidentifier() and deviation.function not in known:
+            where = f"{path}:{_line(read_text(path), number)}"
+            problem = f'the schedule is for another version: neither side has a function "{deviation.function}"'
+            raise ScenarioError(problem, "drop [schedule]", where)
+
+
+def _line(text: str, deviation: int) -> int:
+    return line_of(text, ("schedule", "deviation", deviation))
 
 
 def _need_tasks(s: Scenario, schedule: Recorded, text: str, path: Path) -> None:
@@ -131,7 +151,7 @@ def _need_tasks(s: Scenario, schedule: Recorded, text: str, path: Path) -> None:
     for number, deviation in enumerate(schedule.deviations):
         for task in (deviation.task, deviation.to):
             if not any(task == name or task.startswith((f"{name}'s ", f"{name}/")) for name in tasks):
-                where = f"{path}:{line_of(text, ('schedule', 'deviation', number))}"
+                where = f"{path}:{_line(text, number)}"
                 raise ScenarioError(f'the schedule is for another scenario: there is no task "{task}"', "drop [schedule]", where)
 
 

@@ -34,19 +34,19 @@ def print_outcomes(console: Console, found: Outcomes) -> None:
     console.print(Text(_heading(found), style="bold"), soft_wrap=True)
     console.print(Text(_searched(found)), soft_wrap=True)
     first: Observation | None = None
+    width = max(12, *(len(name) + 2 for name in task_names(s)))
     for number, outcome in enumerate(_often_first(found), 1):
         run, observation = found.run(outcome), found.observation(outcome)
         console.print()
-        executions = exploration.outcomes[outcome].executions
-        console.print(Text(f"outcome {number}: {executions:,} execution{'s' if executions > 1 else ''}", style="bold"))
+        console.print(Text(f"outcome {number}: {_count(exploration.outcomes[outcome].executions, 'execution')}", style="bold"))
         for title, text in _lines(s, run, observation):
-            console.print(Text(f"  {title:<12}{text}"), soft_wrap=True)
+            console.print(Text(f"  {title:<{width}}{text}"), soft_wrap=True)
         if first is None:
             first = observation
         else:
-            console.print(Text(f"  {'other':<12}{', '.join(differing(first, observation))} than in outcome 1"), soft_wrap=True)
+            console.print(Text(f"  {'other':<{width}}{', '.join(differing(first, observation))} than in outcome 1"), soft_wrap=True)
         for title, text in _schedule(found.schedule(outcome).deviations):
-            console.print(Text(f"  {title:<12}{text}", style="dim"), soft_wrap=True)
+            console.print(Text(f"  {title:<{width}}{text}", style="dim"), soft_wrap=True)
 
 
 def to_json(found: Outcomes) -> dict[str, object]:
@@ -96,11 +96,14 @@ def _heading(found: Outcomes) -> str:
 def _searched(found: Outcomes) -> str:
     exploration = found.exploration
     how = "every trace" if exploration.complete else "not every trace"
-    outcomes = len(exploration.outcomes)
     return (
-        f"{exploration.executions:,} executions, {exploration.traces:,} traces ({how} under {_NAMES[exploration.memory]}), "
-        f"{outcomes:,} outcome{'s' if outcomes != 1 else ''}"
+        f"{_count(exploration.executions, 'execution')}, {_count(exploration.traces, 'trace')} ({how} under {_NAMES[exploration.memory]}), "
+        f"{_count(len(exploration.outcomes), 'outcome')}"
     )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' if number != 1 else ''}"
 
 
 def _often_first(found: Outcomes) -> list[bytes]:

@@ -21,7 +21,7 @@ from kmm.scenario.model import DriverKind, Scenario
 from kmm.scenario.operations import OPERATIONS, Actor
 from kmm.scenario.place import OWNER_CPU
 from kmm.scenario.quiescence import check_quiescence
-from kmm.scenario.step import BY_RECLAIM, STEP_OPS, Step, Takes, said
+from kmm.scenario.step import BY_RECLAIM, STEP_OPS, Takes, said
 from kmm.scenario.steps import Steps
 
 DONE: Final = "done"
@@ -46,7 +46,7 @@ class Concurrent:
     def __call__(self) -> World:
         """A fresh start, with the steps before the actors done.
 
-        :raises StepError: for one of them that cannot happen, and for an actor of no process
+        :raises StepError: for one of them that cannot happen, and for an actor of no process or of nothing
         """
         scenario = self.scenario
         world = build(scenario, self.variant)
@@ -61,17 +61,20 @@ class Concurrent:
                 run.steps = tuple(steps.outcomes)
             else:
                 steps.enter()
-            _check_processes(scenario, steps)
+            acting = tuple(_acting(scenario, steps))
         if self.record:
             machine.recorder = Recorder()
-        tasks = _Tasks(run)
+        tasks = _Tasks(run, acting)
         return World(machine, tuple(tasks.bodies()), lambda _: self.outcome(tasks.finished()))
 
 
-def _check_processes(scenario: Scenario, steps: Steps) -> None:
+def _acting(scenario: Scenario, steps: Steps) -> Iterator[Actor]:
+    """The actors, before anybody runs."""
+    this = steps.world.system
     for number, actor in enumerate(scenario.actors, 1):
         try:
             steps.check_process(actor)
+            yield Actor(this, this.mms[actor.process - 1], actor, number).pick()
         except ScenarioError as error:
             raise StepError(f"{said(actor, number, 'actor')}: {error.problem}", error.remedy, number=number, part="actor") from None
 
@@ -89,8 +92,9 @@ def run_usual(scenario: Scenario, variant: Variant, *, record: bool = False) -> 
 class _Tasks:
     """The tasks of one run, and how each ended."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, acting: tuple[Actor, ...]) -> None:
         self.run = run
+        self.acting = acting
         self.ends: list[str] = []
         self.actors = [""] * len(run.scenario.actors)
 
@@ -107,7 +111,8 @@ class _Tasks:
             is_process = Takes.PROCESS in STEP_OPS[actor.op][0] and actor.op not in BY_RECLAIM
             cpu = (owner if is_process and owner else free).pop(0)
             task = Task(name, cpus[cpu], actor.process if is_process else 0)
-            yield Body(task, self._actor(task, actor, number, as_thread if is_process and actor.op != "exit" else as_nobody))
+            holder = as_thread if is_process and actor.op != "exit" else as_nobody
+            yield Body(task, self._actor(task, self.acting[number - 1], holder))
 
     def _driver(self, holder: Holder) -> Callable[[], None]:
         run = self.run
@@ -120,15 +125,13 @@ class _Tasks:
 
         return act
 
-    def _actor(self, task: Task, actor: Step, number: int, holder: Holder) -> Callable[[], None]:
-        this = self.run.world.system
-        mm = this.mms[actor.process - 1]
-        leave = holder(this, mm)
-        acting = Actor(this, mm, actor, number).pick()
+    def _actor(self, task: Task, acting: Actor, holder: Holder) -> Callable[[], None]:
+        number = acting.number
+        leave = holder(acting.this, acting.mm)
 
         def operate() -> None:
             try:
-                self.actors[number - 1] = OPERATIONS[actor.op](acting) or DONE
+                self.actors[number - 1] = OPERATIONS[acting.step.op](acting) or DONE
             except ScenarioError as error:
                 self.actors[number - 1] = error.problem
 

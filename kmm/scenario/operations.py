@@ -40,7 +40,7 @@ from kmm.mm.vmscan import age_folio, swap_out_folio
 from kmm.scenario.build import VM_FLAGS
 from kmm.scenario.errors import ScenarioError
 from kmm.scenario.quiescence import table_of
-from kmm.scenario.step import Step
+from kmm.scenario.step import BY_RECLAIM, Step
 
 
 @attrs.frozen
@@ -120,9 +120,17 @@ class Actor:
         return tuple({folio.pfn: folio for folio in map(self.folio, self.indexes) if folio is not None}.values())
 
     def pick(self) -> Actor:
-        """Look the folios up before anybody runs: who wants them finds them on the LRU, whatever others do with the tables."""
+        """Look the folios up before anybody runs: who wants them finds them on the LRU, whatever others do with the tables.
+
+        :raises ScenarioError: the operation makes no sense, or is about folios, and there are none
+        """
         large_only = self.step.op == "split"
         folios = tuple([folio for folio in self.now() if folio.order or not large_only])
+        if self.step.op in NEEDS:
+            NEEDS[self.step.op](self)
+        if self.step.op in BY_RECLAIM and not folios:
+            problem, remedy = ("there is no large folio", "one maps") if large_only else ("no page is in memory", "are mapped")
+            raise ScenarioError(f"{problem} when it begins", f"name pages that {remedy} then")
         return attrs.evolve(self, picked=folios, picked_frames=self.frames())
 
     def folios(self, what: str) -> Iterator[Folio]:
@@ -192,6 +200,10 @@ def _mmap(a: Actor) -> str:
     return do_mmap(a.mm, a.start, a.length, _vm_flags(a.step.value, "read write"))
 
 
+def _need_flags(a: Actor) -> None:
+    _vm_flags(a.step.value)
+
+
 def _need_mapping(a: Actor) -> None:
     """Where others run beside it the kernel sees for itself."""
     end = a.start + a.length
@@ -259,9 +271,13 @@ def _gup(a: Actor, *, slow: bool = True) -> str:
     return _each(a, lambda index: dma(a.mm, a.address(index), a.number << 40 | index + 1 if write else None, slow=slow))
 
 
-def _secondary_fault(a: Actor) -> str:
+def _need_secondary(a: Actor) -> None:
     if a.mm.secondary is None:
         raise ScenarioError(f"process {a.step.process} has no secondary MMU", "name one that is there from the start")
+
+
+def _secondary_fault(a: Actor) -> str:
+    _need_secondary(a)
     write = a.step.value == "write"
     return _each(a, lambda index: secondary_access(a.mm, a.address(index), a.number << 40 | index + 1 if write else None))
 
@@ -320,11 +336,15 @@ def _first(outcomes: Iterator[str]) -> str:
     return next((each for each in list(outcomes) if each), "")
 
 
-def _ksm(a: Actor) -> str:
+def _need_mergeable(a: Actor) -> None:
     end = a.start + a.length
     if any(vma._vm_start < end and a.start < vma._vm_end and not vma._vm_flags & VM_MERGEABLE for vma in a.mm._vmas):
         raise ScenarioError("KSM may not merge there", "add mergeable to the flags of the VMA, or name other pages")
-    ksm_do_scan(a.mm, a.start, end, use_zero_pages=a.step.value == "use_zero_pages")
+
+
+def _ksm(a: Actor) -> str:
+    _need_mergeable(a)
+    ksm_do_scan(a.mm, a.start, a.start + a.length, use_zero_pages=a.step.value == "use_zero_pages")
     return ""
 
 
@@ -407,3 +427,6 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "read": _read,
 }
 """What does each step; the keys are those of :data:`~kmm.scenario.step.STEP_OPS`."""
+
+NEEDS: Final[dict[str, Callable[[Actor], None]]] = {"ksm": _need_mergeable, "mmap": _need_flags, "secondary_fault": _need_secondary}
+"""What would be wrong whenever the operation runs: raises :class:`ScenarioError`."""

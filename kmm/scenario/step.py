@@ -132,11 +132,15 @@ class Step:
 
     def _check_value(self) -> None:
         known = VALUES.get(self.op)
-        require(known is None or self.value in known, f'value = "{self.value}" is not known to {self.op}', "use " + ", ".join(known or ()))
+        require(known is None or self.value in known, f'value = "{self.value}" is not known to {self.op}', _use(known or ()))
         if self.op == "mprotect":
             words = self.value.split()
             good = words == ["none"] or (bool(words) and words == sorted(set(words) & set(_ACCESS)))
             require(good, f'value = "{self.value}" is not an access', 'use some of "exec read write" in this order, or "none"')
+
+
+def _use(known: tuple[str, ...]) -> str:
+    return "use " + ", ".join(filter(None, known)) + (", or drop it" if "" in known else "")
 
 
 def _needs(op: str, key: str, *, needed: bool) -> tuple[str, str]:

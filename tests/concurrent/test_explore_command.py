@@ -49,6 +49,17 @@ def test_every_outcome_is_shown_with_a_schedule(kmm: Kmm) -> None:
     assert "fork goes on before khugepaged: " in text
 
 
+def test_long_names_stand_apart(kmm: Kmm) -> None:
+    output = kmm("explore", "s.toml", "--with", "secondary_fault:0", "--executions", "30")[1]
+    assert re.search(r"^  secondary_fault  done$", output, re.M)
+    assert re.search(r"^  khugepaged       SCAN_", output, re.M)
+    assert re.search(r"^  schedule         the usual order", output, re.M)
+
+
+def test_one_is_no_plural(kmm: Kmm) -> None:
+    assert ", 1 trace (every trace under sequential consistency), 1 outcome" in kmm("explore", "s.toml", "--with", "sysfs:no=1")[1]
+
+
 def test_json_says_the_same(kmm: Kmm) -> None:
     said = json.loads(kmm("explore", "s.toml", "--with", "fork", "--format", "json")[1])
     assert said["complete"] is True
@@ -83,6 +94,12 @@ def test_a_budget_that_ends_the_search_is_told_by_the_exit_code(kmm: Kmm) -> Non
         (("explore", "s.toml", "--with", "store:9"), "actor 1 leads out of the range; use pages 0 to 7"),
         (("explore", "s.toml", "--with", "load", "--strategy", "pct"), "pct never ends by itself: give it a budget"),
         (("explore", "s.toml", "--with", "load", "--preemptions", "1"), "dpor takes no bound on preemptions: use dfs"),
+        (("explore", "s.toml", "--with", "gup:0:wr"), '"gup:0:wr": value = "wr" is not known to gup; use read, write, or drop it'),
+        (("explore", "s.toml", "--with", "split:0"), "actor 1: split page 0 of process 1: there is no large folio when it begins; name"),
+        (("explore", "s.toml", "--with", "age:3"), "actor 1: age page 3 of process 1: no page is in memory when it begins; name"),
+        (("explore", "s.toml", "--with", "swapout:3"), "actor 1: swapout page 3 of process 1: no page is in memory when it begins; name"),
+        (("explore", "s.toml", "--with", "ksm:0"), "actor 1: ksm page 0 of process 1: KSM may not merge there; add mergeable"),
+        (("explore", "s.toml", "--with", "mmap:0:red"), '"red" is not a VMA flag; use '),
         (("explore", "s.toml", "--with", "store@2:0"), "actor 1: store page 0 of process 2: there is no process 2; name one that is there"),
     ],
 )
@@ -104,6 +121,20 @@ def test_a_schedule_for_another_scenario_is_refused(kmm: Kmm) -> None:
     line = text.splitlines().index("[[schedule.deviation]]") + 1
     assert f'other.toml:{line}: the schedule is for another scenario: there is no task "fork"; drop [schedule]' in said
     assert code == 4
+
+
+def test_a_schedule_for_another_version_is_refused(kmm: Kmm) -> None:
+    schedule = '[schedule]\nside = "candidate"\nothers = 3\n\n[[schedule.deviation]]\ntask = "khugepaged"\nfunction = "{}"\n'
+    text = render(beside("fork")) + f'\n[replay]\ncandidate = "reviewed"\nbaseline = "v12"\n\n{schedule}primitive = "read"\nto = "fork"\n'
+    Path("other.toml").write_text(text.format("collapse_huge_page_v11"), encoding="utf-8")
+    code, said = kmm("replay", "other.toml")
+    line = text.splitlines().index("[[schedule.deviation]]") + 1
+    assert code == 4
+    assert said.endswith(
+        f'other.toml:{line}: the schedule is for another version: neither side has a function "collapse_huge_page_v11"; drop [schedule]\n'
+    )
+    Path("this.toml").write_text(text.format("mmap_write_lock"), encoding="utf-8")
+    assert kmm("replay", "this.toml")[1].startswith("equivalent, expected: different: ")
 
 
 def test_a_run_of_a_scenario_with_actors_shows_them(kmm: Kmm) -> None:

@@ -10,11 +10,14 @@ import attrs
 import pytest
 
 from kmm.judge.outcomes import Outcomes
-from kmm.scenario.model import Config
+from kmm.mm.pte import pte_pfn
+from kmm.scenario.model import Config, Scenario
 from kmm.scenario.search import EXHAUSTIVE, SAMPLED
 from kmm.scenario.small_concurrent import ACTORS
 from refactors import v12
 from tests.concurrent.making import alone, violations
+from tests.helpers import table
+from tests.port.merging import LETTERS
 
 MORE: Final = (
     "store:3",
@@ -22,7 +25,7 @@ MORE: Final = (
     "madvise:0-3:pageout",
     "madvise:0-7:nohugepage",
     "munmap:0-7",
-    "split:0",
+    "split:4",
     "migrate:0",
     "pin:0",
     "khugepaged",
@@ -37,9 +40,15 @@ MORE: Final = (
     "memory_failure:0",
 )
 ALL: Final = (*ACTORS, *MORE)
+PAGES: Final = "EEa.2222"
+"""Two equal pages for KSM, one more, a hole, and a large folio to split."""
+EQUAL: Final = tuple(each for each in LETTERS if each[0] == "E")
 FLAGS: Final = ("mergeable", "read", "write")
+WATCHED: Final = ("mergeable", "read", "uffd_missing", "uffd_wp", "write")
+NEED_WATCHING: Final = ("uffd_copy", "uffd_wp")
 ONCE_ONLY: Final = ("exit", "khugepaged")
 """A process ends once; khugepaged is one thread."""
+ANSWERS: Final = {"memory_failure:0": "recovered, SIGBUS at the next access"}
 KNOWN: Final = ("Sysctl.khugepaged_max_ptes_none", "in __folio_mark_uptodate of new")
 """F-02: the tunables are plain variables. F-03: a new page's flags are written plainly behind its barrier."""
 CRASH: Final = re.compile(r"^(DEADLOCK|HANG|BUG)|\w in \w+:\d")
@@ -66,7 +75,17 @@ FEW: Final = (
     ("migrate:0", "madvise:0-7:dontneed"),
     ("migrate:0", "exit"),
     ("swapout:0", "exit"),
+    ("split:4", "gup_fast:4:write"),
+    ("split:4", "munmap:0-7"),
+    ("uffd_copy:3", "uffd_wp:0-7:protect unpopulated"),
+    ("ksm:0-1", "store:0"),
 )
+
+
+def ground(*actors: str) -> Scenario:
+    """Actors where each of them has something to do."""
+    watched = any(actor.startswith(NEED_WATCHING) for actor in actors)
+    return alone(*actors, pages=PAGES, flags=WATCHED if watched else FLAGS, letters=EQUAL)
 
 
 def unknown(pair: tuple[str, ...], found: Outcomes) -> list[str]:
@@ -79,22 +98,36 @@ def unknown(pair: tuple[str, ...], found: Outcomes) -> list[str]:
 
 @pytest.mark.parametrize("actor", ALL)
 def test_each_alone(actor: str) -> None:
-    found = Outcomes(alone(actor, pages="aaa.aaaa", flags=FLAGS), v12.VARIANT, EXHAUSTIVE)
+    found = Outcomes(ground(actor), v12.VARIANT, EXHAUSTIVE)
     assert found.exploration.traces == 1
     assert unknown((actor,), found) == []
+    assert {found.observation(each).actors for each in found.all} == {(ANSWERS.get(actor, "done"),)}
+
+
+def test_ksm_merges() -> None:
+    found = Outcomes(ground("ksm:0-1"), v12.VARIANT, EXHAUSTIVE)
+    entries = table(found.run(next(iter(found.all))).world)._entries
+    assert pte_pfn(entries[0]) == pte_pfn(entries[1])
 
 
 @pytest.mark.parametrize("pair", FEW, ids=" ".join)
 def test_a_few_pairs(pair: tuple[str, str]) -> None:
-    found = Outcomes(alone(*pair, pages="aaa.aaaa", flags=FLAGS), v12.VARIANT, attrs.evolve(EXHAUSTIVE, budget=800))
+    found = Outcomes(ground(*pair), v12.VARIANT, attrs.evolve(EXHAUSTIVE, budget=800))
     assert unknown(pair, found) == []
 
 
 @pytest.mark.full
 def test_all_pairs() -> None:
     for pair in PAIRS:
-        found = Outcomes(alone(*pair, pages="aaa.aaaa", flags=FLAGS), v12.VARIANT, SAMPLED)
+        found = Outcomes(ground(*pair), v12.VARIANT, SAMPLED)
         assert unknown(pair, found) == [], pair
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("pair", PAIRS, ids=" ".join)
+def test_all_pairs_in_many_schedules(pair: tuple[str, str]) -> None:
+    found = Outcomes(ground(*pair), v12.VARIANT, attrs.evolve(EXHAUSTIVE, budget=4_000))
+    assert unknown(pair, found) == []
 
 
 def test_a_fault_that_does_not_look_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

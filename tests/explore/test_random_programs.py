@@ -21,8 +21,14 @@ def test_every_trace_exactly_once_in_many_programs(memory: str) -> None:
     assert sum(checked(seed, memory) is not None for seed in range(1_000, 2_300)) >= 1_200
 
 
-@pytest.mark.parametrize(("memory", "seeds"), [("sc", range(60)), ("pso", range(60))])
-def test_without_reduction(memory: str, seeds: range) -> None:
+@pytest.mark.soak
+@pytest.mark.parametrize("memory", ["sc", "pso"])
+def test_every_trace_exactly_once_in_ten_thousand_programs(memory: str) -> None:
+    assert sum(checked(seed, memory) is not None for seed in range(10_000, 20_000)) >= 9_000
+
+
+def without_reduction(seeds: range, memory: str) -> int:
+    """Run every schedule, and every trace once, which must come to the same; of how many programs there are few enough."""
     compared = 0
     for seed in seeds:
         code = random_code(seed)
@@ -32,7 +38,18 @@ def test_without_reduction(memory: str, seeds: range) -> None:
             assert set(every.outcomes) == set(reduced.outcomes), seed
             assert every.traces == reduced.traces, seed
             compared += 1
-    assert compared >= 40
+    return compared
+
+
+@pytest.mark.parametrize("memory", ["sc", "pso"])
+def test_without_reduction(memory: str) -> None:
+    assert without_reduction(range(60), memory) >= 40
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("memory", ["sc", "pso"])
+def test_without_reduction_in_many_programs(memory: str) -> None:
+    assert without_reduction(range(6_000, 7_600), memory) >= 1_000
 
 
 def in_parts(seeds: range, memory: str) -> int:
