@@ -23,6 +23,7 @@ from kmm.scenario.model import POINTS, VMA_FLAGS, DriverKind, Geometry
 from kmm.scenario.page import Kind, Lru, PageState
 from kmm.scenario.run import run
 from kmm.scenario.scope import EVERY
+from kmm.scenario.small_concurrent import MAPS, beside, concurrent_families
 from kmm.scenario.states import MARKS, page_states
 from kmm.scenario.toml import canonical_bytes, parse, render
 from refactors import reviewed, v12
@@ -72,6 +73,11 @@ COUNTS = {
     "maps over au.": 3**8,
     "repeated halves": 7 * (4**4 * 2 - 4**2),
 }
+LEFT_TO_THE_FULL_SCOPE = (
+    beside(("store:0",), MAPS[0], (2,), DriverKind.KHUGEPAGED),
+    beside(("madvise:0-3:free",), MAPS[0], (3,), DriverKind.KHUGEPAGED),
+)
+"""More than a thousand executions each."""
 FULL_COUNTS = {
     "one deviating page, other LRU batches": 2 * 3 * 2 * 2 * len(SMALL) * 8,
     "quads, other orders": 7**4 * 2,
@@ -144,6 +150,13 @@ def test_the_full_scope_contains_the_quick_one() -> None:
     every = {hash(s) for family in full() if family.name != "triples of factors" for s in family.scenarios()}
     assert not [s for family in QUICK for s in family.scenarios() if hash(s) not in every]
     assert len(every) >= 300_000
+
+
+def test_the_full_scope_has_more_beside_one_actor_than_the_quick_one() -> None:
+    quick, full = ({s for f in concurrent_families(scope) if f.kind == "exhaustive" for s in f.scenarios()} for scope in ("quick", "full"))
+    assert quick < full
+    khugepaged = {s for s in full if s.driver.kind is DriverKind.KHUGEPAGED}
+    assert {(s.actors, s.tunables) for s in khugepaged - quick} == {(each.actors, each.tunables) for each in LEFT_TO_THE_FULL_SCOPE}
 
 
 def test_the_quick_scope_is_large_enough() -> None:
