@@ -8,9 +8,9 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
-from itertools import chain, islice, zip_longest
+from itertools import chain, count, islice, zip_longest
 from types import CodeType, FrameType
 from typing import Final
 
@@ -47,6 +47,12 @@ class Scenarios:
         """One of them; ``IndexError`` behind the last."""
         self._made += islice(self._more, max(0, number + 1 - len(self._made)))
         return self._made[number]
+
+    def __iter__(self) -> Iterator[tuple[str, Scenario]]:
+        """From the first one on."""
+        with suppress(IndexError):
+            for number in count():
+                yield self[number]
 
 
 def _some(name: str, every: Iterator[Scenario]) -> Iterator[tuple[str, Scenario]]:
