@@ -103,8 +103,7 @@ def pairs_families() -> tuple[Family, ...]:
         Family(
             "two changes",
             "sampled",
-            f"{SAMPLED.budget} schedules, drawn with seed 0, of two tasks that change the page, or of a fault of a secondary MMU beside one, in "
-            "the same maps",
+            f"{SAMPLED.budget} schedules, drawn with seed 0, of two that change the page, or of {GUESTS[0]} beside one, in these maps",
             _changed_twice,
             steps=True,
             search=SAMPLED,
