@@ -14,7 +14,7 @@ from kmm.judge.verdict import Relation
 from kmm.lab.breadth import families_of, others_differ
 from kmm.lab.sides import opened
 from kmm.scenario.scope import generated
-from kmm.scenario.small_pairs import CHANGERS, USERS, pairs_family
+from kmm.scenario.small_pairs import CHANGERS, GUESTS, LOOKERS, pairs_families
 from kmm.scenario.spec import actor_text
 
 BY_ID: Final = {pair.id: pair for name in ("concurrent", "compared") for pair in load_pairs(ROOT / f"corpus/{name}.toml")}
@@ -37,8 +37,9 @@ def test_the_scope_has_them_when_more_than_khugepaged_changes(tmp_path: Path, pa
     with opened(*sides(pair, tmp_path)) as both:
         names = [family.name for family in families_of(*both, "quick", 0)]
         assert others_differ(*both) == wider
-    assert ("two tasks" in names) == wider
-    assert [name for name in names if name != "two tasks"] == [family.name for family in generated("quick", 0)]
+    more = [family.name for family in pairs_families()]
+    assert [name for name in names if name in more] == more * wider
+    assert [name for name in names if name not in more] == [family.name for family in generated("quick", 0)]
 
 
 def test_two_variants_of_one_tree_stand_on_the_same_code() -> None:
@@ -47,16 +48,16 @@ def test_two_variants_of_one_tree_stand_on_the_same_code() -> None:
 
 
 def test_every_scenario_is_there_once_and_every_task_somewhere() -> None:
-    scenarios = list(pairs_family().scenarios())
+    scenarios = [s for family in pairs_families() for s in family.scenarios()]
     assert len(set(scenarios)) == len(scenarios)
     assert all(len(s.actors) == 2 and not s.steps for s in scenarios)
     tasks = {actor_text(actor) for s in scenarios for actor in s.actors}
-    assert tasks >= {*USERS, *CHANGERS}
+    assert tasks >= {*LOOKERS, *GUESTS, *CHANGERS}
 
 
 def test_they_show_what_no_collapse_does(tmp_path: Path) -> None:
     with opened(*sides(BESIDE, tmp_path)) as both:
-        verdict = check(*both, [pairs_family()], seed=0, jobs=1)
+        verdict = check(*both, pairs_families(), seed=0, jobs=1)
     assert verdict.relation is Relation.DIFFERENT
     assert verdict.counterexample is not None
     assert [each.op for each in verdict.counterexample.scenario.actors] == ["gup_fast", "fork"]

@@ -11,7 +11,7 @@ import attrs
 from kmm.scenario.families import Family, hypothesis_family, systems_family
 from kmm.scenario.model import Geometry, Scenario
 from kmm.scenario.small_concurrent import concurrent_families
-from kmm.scenario.small_pairs import pairs_family
+from kmm.scenario.small_pairs import pairs_families
 from kmm.scenario.small_scope import first_families, full_families, quick_families
 from kmm.scenario.small_systems import system_families
 
@@ -39,7 +39,7 @@ def generated(scope: str, seed: int, *, others: bool = False) -> list[Family]:
         *first,
         _sample("a sample", small, "of one table"),
         _sample("a sample of systems", systems, "with steps"),
-        *([pairs_family()] if others else []),
+        *(pairs_families() if others else ()),
         actors,
         *small,
         *systems,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Final
 
 import attrs
@@ -12,11 +13,13 @@ from kmm.scenario.families import Family
 from kmm.scenario.fits import fitting_flags
 from kmm.scenario.model import Config, Driver, DriverKind, Geometry, Scenario, Tunables, Vma
 from kmm.scenario.page import Kind, PageState
+from kmm.scenario.search import SAMPLED
 from kmm.scenario.spec import parse_actor
 
 GEOMETRY: Final = Geometry(ptes=8)
-USERS: Final = ("load:0", "store:0", "gup:0:write", "gup_fast:0", "gup_fast:0:write", "secondary_fault:0", "secondary_fault:0:write")
-"""Those that look up what is mapped."""
+LOOKERS: Final = ("load:0", "store:0", "gup:0:write", "gup_fast:0", "gup_fast:0:write")
+"""Those that look up what is mapped; they have few schedules beside anybody."""
+GUESTS: Final = ("secondary_fault:0", "secondary_fault:0:write")
 CHANGERS: Final = ("madvise:0-7:dontneed", "munmap:0-3", "mprotect:0-3:read", "fork", "migrate:0", "swapout:0", "age:0")
 """Those that change what is mapped, or where it is."""
 _USUAL: Final = Config()
@@ -28,28 +31,28 @@ class Place:
     """A table, and the tasks that have something to do in it.
 
     :param pages: its map
-    :param tasks: each stands beside every other task
+    :param tasks: each stands beside all of ``lookers``, and beside all that change something
     :param letters: of the map, beyond the alphabet
     """
 
     pages: str
     tasks: tuple[str, ...]
-    others: tuple[str, ...] = (*USERS, *CHANGERS)
+    lookers: tuple[str, ...] = LOOKERS
     pmd: str = "table"
     letters: tuple[tuple[str, PageState], ...] = ()
     flags: tuple[str, ...] = ()
     config: Config = _USUAL
 
 
-_AT_A_HOLE: Final = ("load:3", "store:3", "madvise:0-7:dontneed")
+_AT_A_HOLE: Final = ("load:3", "store:3")
 PLACES: Final = (
     Place(pages="a.......", tasks=CHANGERS),
     Place(pages="aaaaaaaa", tasks=("munmap:0-3",)),
     *(Place(pages=f"{letter}.......", tasks=("swapout:0",)) for letter in "oFc"),
     Place(pages="n.......", tasks=("migrate:0", "swapout:0")),
     Place(pages="w.......", tasks=("madvise:0-7:dontneed",)),
-    Place(pages="aaa.aaaa", tasks=("madvise:0-7:dontneed", "munmap:0-7", "mprotect:0-7:read"), others=_AT_A_HOLE),
-    Place(pages="aaa.aaaa", tasks=("madvise:0-7:dontneed",), others=_AT_A_HOLE, config=Config(split_ptlocks=False)),
+    Place(pages="aaa.aaaa", tasks=("madvise:0-7:dontneed", "munmap:0-7", "mprotect:0-7:read"), lookers=_AT_A_HOLE),
+    Place(pages="aaa.aaaa", tasks=("madvise:0-7:dontneed",), lookers=_AT_A_HOLE, config=Config(split_ptlocks=False)),
     Place(pages="3333....", tasks=("split:0",)),
     Place(pages="........", tasks=("madvise:0-7:dontneed", "migrate:0"), pmd="huge"),
     Place(pages="EE......", tasks=("ksm:0-1",), letters=(("E", _EQUAL),), flags=("mergeable",)),
@@ -57,11 +60,17 @@ PLACES: Final = (
 )
 
 
-def _pairs() -> Iterator[Scenario]:
+def _looked_at() -> Iterator[Scenario]:
+    for place in PLACES:
+        for looker, task in product(place.lookers, place.tasks):
+            yield beside_each_other(place, (looker, task))
+
+
+def _changed_twice() -> Iterator[Scenario]:
     for place in PLACES:
         for number, task in enumerate(place.tasks):
-            for other in (*(each for each in place.others if each not in place.tasks), *place.tasks[number:]):
-                yield beside_each_other(place, (other, task))
+            others = (*GUESTS, *(each for each in CHANGERS if each not in place.tasks), *place.tasks[number:])
+            yield from (beside_each_other(place, (other, task)) for other in others)
 
 
 def beside_each_other(place: Place, tasks: tuple[str, ...]) -> Scenario:
@@ -80,8 +89,23 @@ def beside_each_other(place: Place, tasks: tuple[str, ...]) -> Scenario:
     )
 
 
-def pairs_family() -> Family:
+def pairs_families() -> tuple[Family, ...]:
     """Two tasks, and no collapse."""
     maps = " ".join(dict.fromkeys(place.pages if place.pmd == "table" else place.pmd for place in PLACES))
-    words = f"every schedule of two tasks, one of which changes what is mapped, or what it is mapped to, in the maps {maps}"
-    return Family("two tasks", "exhaustive", words, _pairs, steps=True)
+    return (
+        Family(
+            "two tasks",
+            "exhaustive",
+            f"every schedule of {', '.join(LOOKERS)} beside what changes the page, in the maps {maps}",
+            _looked_at,
+            steps=True,
+        ),
+        Family(
+            "two changes",
+            "sampled",
+            f"{SAMPLED.budget} schedules, drawn with seed 0, of two that change the page, or of {GUESTS[0]} beside one, in these maps",
+            _changed_twice,
+            steps=True,
+            search=SAMPLED,
+        ),
+    )
