@@ -25,8 +25,10 @@ def test_the_quick_scope_judges_and_reaches_what_it_must(tmp_path: Path) -> None
     assert verdict["relation"] == "equivalent"
     exhaustive = sum(family["count"] for family in verdict["scope"] if family["kind"] == "exhaustive")
     sampled = {family["name"]: family["count"] for family in verdict["scope"] if family["kind"] == "sampled"}
+    assert {name for name in sampled if name.startswith("a sample")} == {"a sample", "a sample of systems"}
     assert exhaustive >= 50_000
-    assert sampled == {"Hypothesis, 512 PTEs": 500, "Hypothesis, systems": 500}
+    drawn = {name: count for name, count in sampled.items() if name.startswith("Hypothesis")}
+    assert drawn == {"Hypothesis, 512 PTEs": 500, "Hypothesis, systems": 500}
     assert verdict["scenarios"] >= 51_000
     coverage = verdict["coverage"]
     assert coverage["undetermined"] == 0

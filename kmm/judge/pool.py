@@ -33,7 +33,7 @@ STALL_S: Final = 10.0
 """Seconds without a step after which a worker is killed."""
 MAX_LOST: Final = 10
 """Positions of one task at which workers may be lost before the rest of the task is given up."""
-LOOKAHEAD: Final = 64
+LOOKAHEAD: Final = 32
 """A task begins only when all but so many before it have been handed back."""
 _LOOK_S: Final = 0.5
 _TICK_S: Final = 0.25
