@@ -64,9 +64,10 @@ def beside(actors: tuple[str, ...], pages: str, orders: tuple[int, ...], kind: D
 
 def _one(actors: tuple[str, ...], maps: tuple[str, ...], kinds: tuple[DriverKind, ...]) -> Iterator[Scenario]:
     """One attempt beside each actor, and several at a small order beside those that have few schedules then."""
-    for kind, pages in product(kinds, maps):
-        yield from (beside((actor,), pages, (3,), kind) for actor in actors)
-        yield from (beside((actor,), pages, (2,), kind) for actor in actors if actor in SMALL_ORDER)
+    for kind, pages, actor in product(kinds, maps, actors):
+        yield beside((actor,), pages, (3,), kind)
+        if actor in SMALL_ORDER:
+            yield beside((actor,), pages, (2,), kind)
 
 
 def _many() -> Iterator[Scenario]:
