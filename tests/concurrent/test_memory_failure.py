@@ -24,7 +24,6 @@ PAIRS: Final = {
     "write pin": alone("memory_failure:0", "gup:0:write", pages="aa......"),
     "again": alone("memory_failure:0", "memory_failure:0", pages="aa......"),
     "exit": alone("memory_failure:0", "exit", pages="aa......"),
-    "swap-in": alone("memory_failure:0", "load:0", pages="v......."),
     "use of what is in the swap cache": alone("memory_failure:0", "load:0", pages="h......."),
     "KSM": alone("memory_failure:0", "ksm:0", pages="EE......", flags=MERGEABLE, letters=EQUAL),
 }
