@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from corpus.change import CHANGE
-from corpus.generate import FUNCTIONS, RENAMED, equivalent, fitting, sequential, text_of
+from corpus.generate import FUNCTIONS, LOOKED_AT, RENAMED, equivalent, fitting, sequential, text_of
 from corpus.keep import KEEP
 from corpus.pairs import ROOT, Pair, PairError, all_pairs, load_pairs
 from corpus.places import candidates, renames
@@ -82,7 +82,7 @@ def test_a_witness_is_found_again(pair: Pair) -> None:
 
 def test_what_does_the_same_has_no_witness() -> None:
     pair = next(pair for pair in EQUIVALENT if pair.id.startswith("invert-branch.v12"))
-    assert witness(pair) == ""
+    assert witness(pair, LOOKED_AT) == ""
 
 
 def test_a_pair_that_does_not_type_check_is_not_taken() -> None:
