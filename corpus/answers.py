@@ -79,4 +79,4 @@ class Answers:
         self._known[answer.key] = answer
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with self._file.open("a", encoding="utf-8") as out:
-            out.write("\n" + json.dumps(attrs.asdict(answer)))  # begun anew behind a line that was cut off
+            out.write(f"\n{json.dumps(attrs.asdict(answer))}\n")  # begun anew behind a line that was cut off
