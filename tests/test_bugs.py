@@ -88,7 +88,7 @@ def test_each_is_what_it_says(name: str) -> None:
     assert (found.word, found.exit_code) == (NO_BUG if found.bug.is_control else KILLED, 0), found.caught
 
 
-@pytest.mark.full
+@pytest.mark.soak
 @pytest.mark.parametrize("name", [each.name for each in KNOWN.bugs if not each.is_control and each.name not in THREE_TASKS])
 def test_no_smaller_scenario_shows_it(name: str) -> None:
     """Without any page state, actor, event, failure or setting it is gone."""

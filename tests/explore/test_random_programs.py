@@ -46,7 +46,7 @@ def test_without_reduction(memory: str) -> None:
     assert without_reduction(range(60), memory) >= 40
 
 
-@pytest.mark.full
+@pytest.mark.soak
 @pytest.mark.parametrize("memory", ["sc", "pso"])
 def test_without_reduction_in_many_programs(memory: str) -> None:
     assert without_reduction(range(6_000, 7_600), memory) >= 1_000
