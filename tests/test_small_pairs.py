@@ -55,6 +55,7 @@ def test_every_scenario_is_there_once_and_every_task_somewhere() -> None:
     assert tasks >= {*LOOKERS, *GUESTS, *CHANGERS}
 
 
+@pytest.mark.soak
 def test_they_show_what_no_collapse_does(tmp_path: Path) -> None:
     with opened(*sides(BESIDE, tmp_path)) as both:
         verdict = check(*both, pairs_families(), seed=0, jobs=1)
