@@ -643,7 +643,7 @@ def attempts_differ(c: Case) -> bool:
 
 def refusable(c: Case) -> bool:
     """The same attempts are made, and something in the scenario may refuse all of them."""
-    reasons = holes(c) or c.unmapped or c.shared or c.failures or c.events or c.memcg_limited
+    reasons = holes(c) or c.unmapped or c.shared or c.failures or c.events or c.actors or c.memcg_limited
     return c.order is None and not attempts_differ(c) and bool(reasons)
 
 
@@ -651,13 +651,14 @@ def exceeds_in_scan(c: Case) -> bool:
     """The scan of the table may count more holes, swap entries or shared pages than it allows."""
     none = c.ptes - 1 if orders_below(c) or not c.is_khugepaged else c.max_ptes_none
     swap_or_shared = c.unmapped > c.max_ptes_swap or (c.shared > 0 and c.present > c.max_ptes_shared)
-    return c.order is None and (holes(c) > none or (c.armed and holes(c) > 0) or (c.is_khugepaged and swap_or_shared))
+    changed = bool({"fork", "sysfs", "uffd_register"} & set(c.actors))
+    return c.order is None and (holes(c) > none or (c.armed and holes(c) > 0) or (c.is_khugepaged and (swap_or_shared or changed)))
 
 
 def pmd_order_not_tried(c: Case) -> bool:
-    """v12 makes no attempt at PMD order, and so perhaps none at all."""
+    """v12 makes no attempt at PMD order, and so perhaps none at all: too few pages, or somebody writes the limit beside it."""
     none = c.max_ptes_none if c.is_khugepaged else c.ptes - 1
-    tried = c.enabled_orders & BIT(c.pmd_order) and c.present >= c.ptes - none
+    tried = c.enabled_orders & BIT(c.pmd_order) and c.present >= c.ptes - none and "sysfs" not in c.actors
     return c.order is None and not tried
 
 
@@ -677,8 +678,8 @@ def throttled(c: Case) -> bool:
 
 
 def read_only(c: Case) -> bool:
-    """An order below PMD order may be attempted in a VMA that is not writable."""
-    return orders_below(c) != 0 and not c.writable
+    """An order below PMD order may be attempted in a VMA that is not writable, or not any more."""
+    return orders_below(c) != 0 and (not c.writable or "mprotect" in c.actors)
 
 
 def walking_hook(c: Case) -> bool:

@@ -28,6 +28,7 @@ from kmm.scenario.small_systems import KHUGEPAGED, THREE_RANGES, system
 from kmm.scenario.step import Step
 from refactors import base, reviewed, v12
 from refactors.intended import v12 as intended
+from tests.concurrent.making import beside
 from tests.helpers import MADVISE, direct, make
 
 BASE = base.VARIANT
@@ -65,6 +66,8 @@ SHOWS = (
     areas("KKrrrrrrrrrrrrrrwrrrrrrr", COLLAPSE, flags=("mergeable", "read", "write")),
     areas("r" * 16 + "wrrrrrrr", KHUGEPAGED, failures=TWICE),
     areas("." * 24, COLLAPSE),
+    beside("sysfs:khugepaged/max_ptes_none=0", pages="aaa.aaaa"),
+    beside("prctl:yes"),
 )
 """Together they show every declared difference, each where nothing else excuses it."""
 
@@ -109,7 +112,9 @@ def test_reviewed_departs_from_the_base_as_v12_does() -> None:
 
 def holds(s: Scenario) -> set[str]:
     case: Case = case_of(s)
-    predicates = (intended.madvise_of_holes, intended.madvise_of_swap, intended.swap_fills, intended.refused, intended.attempted)
+    predicates = (intended.madvise_of_holes, intended.madvise_of_swap, intended.swap_fills, intended.refused, intended.attempted) + (
+        intended.limit_is_written,
+    )
     return {each.__name__ for each in predicates if each(case)}
 
 
@@ -139,6 +144,8 @@ ARMED = ("read", "uffd_wp", "write")
         (make("aaaaaaaa", none=0), {"attempted"}),
         (make("aaaaaaaw", TWO_PASSES, none=1, swap=1, events=ZAP), {"swap_fills", "attempted", "refused"}),
         (make("aaaaaaaa", MADVISE, events=ZAP), {"attempted", "refused"}),
+        (beside("load:0"), {"attempted", "refused"}),
+        (beside("sysfs:khugepaged/max_ptes_none=0"), {"attempted", "refused", "limit_is_written"}),
         (make("aaaaaaaa", direct(3), events=ZAP), {"attempted"}),
         (make("aaaaaaaM", none=1, swap=1), {"attempted", "refused"}),
         (make("aaaaaaaw", MADVISE), {"attempted"}),

@@ -19,6 +19,7 @@ from kmm.scenario.model import Config, Event, Failure, Scenario, Vma
 from kmm.scenario.small_systems import KHUGEPAGED, THREE_RANGES, system
 from kmm.scenario.step import Step
 from refactors import merged, v12
+from tests.concurrent.making import beside
 from tests.helpers import MADVISE, direct, make
 
 MERGED = merged.VARIANT
@@ -80,6 +81,10 @@ SHOWS = (
     areas("r" * 16 + "wrrrrrrr", KHUGEPAGED, orders=(3,), failures=TWICE),
     areas("r" * 24, KHUGEPAGED, orders=(3,), failures=TWICE),
     areas("r......." * 3, Step(op="sysfs", name="khugepaged/pages_to_scan", value="18"), KHUGEPAGED, none=0),
+    beside("prctl:yes", pages="aaa.aaaa"),
+    beside("fork", pages="aaa.aaaa"),
+    beside("mprotect:0-7:read", pages="aaa.aaaa", orders=(2,)),
+    beside("sysfs:khugepaged/max_ptes_none=0", pages="aaa.aaaa"),
 )
 """Together they show every declared difference, each where nothing else excuses it."""
 

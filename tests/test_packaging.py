@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SHIPPED = (".ci", "benchmarks", "docs", "kmm", "refactors", "tests")
+SHIPPED = (".ci", "benchmarks", "corpus", "docs", "kmm", "refactors", "tests")
 TOP_LEVEL = (".gitignore", "CHANGELOG.md", "LICENSE", "Makefile", "README.md", "pyproject.toml", "requirements-dev.lock")
 LOCAL_PATH = re.compile(r"(?<![\w.~-])/(?:home|root|Users)/\w")
 

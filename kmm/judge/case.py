@@ -59,6 +59,7 @@ def case_of(s: Scenario) -> Case:
         max_ptes_shared=s.tunables.max_ptes_shared,
         failures=tuple(failure.kind for failure in s.failures),
         events=tuple(event.op for event in s.events),
+        actors=tuple(actor.op for actor in s.actors),
         pmd=s.pmd,
         memcg_limited=s.memcg_room is not None,
         passes=driver.passes,

@@ -9,6 +9,7 @@ import attrs
 from kmm.judge.chunk import Contest, is_different
 from kmm.judge.pair import Pair, judge_pair
 from kmm.judge.pool import Beat, Skip, guarded
+from kmm.judge.sets import REPORTS
 from kmm.judge.verdict import Counterexample
 from kmm.scenario.model import Scenario
 from kmm.scenario.recorded import Recorded
@@ -16,8 +17,6 @@ from kmm.scenario.search import Search
 
 MOST_EXECUTIONS: Final = 5_000
 """At least so many, of each side, are made to show a difference that was found with fewer."""
-REPORTS: Final = "violations"
-"""The observable in which beside actors a counterexample stays what it was: a harmless difference is often the smaller one."""
 KEEPS_STATE = (
     "The difference does not show when the scenario is run on its own: it takes the runs that came before it. "
     "Some state outlives a run in one of the variants."
@@ -35,6 +34,7 @@ def counterexample(contest: Contest, s: Scenario, search: Search, stall_s: float
     alone = _differing_alone(asked, s)
     if not alone:
         return Counterexample(scenario=s, differs=(), explanation=KEEPS_STATE)
+    # A harmless difference is often the smaller one: a report stays one.
     small = _minimised(asked, s, keep=REPORTS if s.actors and REPORTS in alone else "")
     differs = _differing_alone(asked, small)
     if not differs:

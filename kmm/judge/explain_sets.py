@@ -34,7 +34,7 @@ def record_of(sets: Sets) -> Recorded:
     mine, other = (sets.baseline, sets.candidate) if sets.side == "baseline" else (sets.candidate, sets.baseline)
     reports = reports_beyond(other)
     for_report = reports(sets.witness, mine.observation(sets.witness))
-    wanted = attrs.evolve(reports, but=frozenset(other.exploration.outcomes), beyond=reports.beyond if for_report else None)
+    wanted = attrs.evolve(reports, but=sets.not_shown(), beyond=reports.beyond if for_report else None)
     others = other.exploration.executions
     for bound in range(MOST_PREEMPTIONS + 1):
         search = attrs.evolve(mine.search, strategy="dfs", preemption_bound=bound, budget=MOST_EXECUTIONS, jobs=1)
@@ -51,7 +51,7 @@ def explain_sets(s: Scenario, baseline: LoadedVariant, candidate: LoadedVariant,
     :returns: text of at most 100 columns, and the schedule
     :raises ValueError: the sets are equal
     """
-    sets = judge_sets(s, baseline.variant, candidate.variant, search)
+    sets = judge_sets(s, baseline.variant, candidate.variant, search, intended=candidate.intended.get(baseline.known_as, ()))
     if not sets.side:
         raise ValueError("both variants come to the same")
     record = record_of(sets)

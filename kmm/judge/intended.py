@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from kmm.judge.case import case_of
+from kmm.judge.observe import OBSERVABLES
 from kmm.mm.intended import Case, IntendedDifference
 from kmm.mm.variant import Variant
 from kmm.scenario.model import Scenario
@@ -25,12 +26,22 @@ _STEP: Final = {"errno": "steps"}
 
 def excuses(pair: Pair, intended: Iterable[IntendedDifference]) -> dict[str, IntendedDifference]:
     """For each observable that differs and is excused, what excuses it."""
-    steps = bool(pair.scenario.steps)
+    return excusing(pair.scenario, intended, pair.differs, pair.cases)
+
+
+def excusing(
+    s: Scenario, intended: Iterable[IntendedDifference], names: Collection[str] = OBSERVABLES, cases: tuple[Case, ...] = ()
+) -> dict[str, IntendedDifference]:
+    """For each of some observables that may differ in a scenario, what excuses it.
+
+    :param cases: with steps and without actors, what the visits find
+    """
+    steps = bool(s.steps) and not s.actors
     named = [(_STEP.get(each.observable, each.observable) if steps else each.observable, each) for each in intended]
-    candidates = [(name, each) for name, each in named if name in pair.differs]
+    candidates = [(name, each) for name, each in named if name in names]
     if not candidates:
         return {}
-    cases = pair.cases if steps else (case_of(pair.scenario),)
+    cases = cases if steps else (case_of(s),)
     found: dict[str, IntendedDifference] = {}
     for name, each in candidates:
         if name not in found and any(map(each.predicate, cases)):

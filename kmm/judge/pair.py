@@ -63,7 +63,7 @@ def judge_pair(
     :param intended: what the candidate declares: steps behind one in which that changes the state are not compared
     """
     if s.actors:
-        return _judge_sets(s, baseline, candidate, search)
+        return _judge_sets(s, baseline, candidate, search, intended)
     pair = _judge_one(s, baseline, candidate)
     if not (intended and s.steps and pair.differs):
         return pair
@@ -92,20 +92,21 @@ def _judge_one(s: Scenario, baseline: Variant, candidate: Variant) -> Pair:
     return Pair(s, a, b, True, differing(a, b))
 
 
-def _judge_sets(s: Scenario, baseline: Variant, candidate: Variant, search: Search) -> Pair:
+def _judge_sets(s: Scenario, baseline: Variant, candidate: Variant, search: Search, intended: tuple[IntendedDifference, ...]) -> Pair:
     """Both sets of observations; those that are shown for a difference are two that are as alike as can be."""
     from kmm.judge.sets import EQUAL, REFINES, UNDETERMINED, judge_sets
 
     try:
-        sets = judge_sets(s, baseline, candidate, search)
+        sets = judge_sets(s, baseline, candidate, search, intended=intended)
     except (NotApplicable, StepError):
         return Pair(s, None, None, False, ())
     common = sets.common()
-    if not common and sets.relation == EQUAL:
-        return Pair(s, None, None, True, (), lead=True)
     if sets.relation == EQUAL:
+        if not sets.baseline.all:
+            return Pair(s, None, None, True, (), lead=True)
         cut = search.strategy == EXHAUSTIVE.strategy and not sets.complete
-        return Pair(s, common[0], common[0], True, (), lead=cut, common=common, digest=sets.digest())
+        a, b = (side.observation(side.all[0]) for side in (sets.baseline, sets.candidate))
+        return Pair(s, a, b, True, () if cut else sets.excused(), lead=cut, common=common, digest=sets.digest())
     a, b, differs = sets.nearest()
     return Pair(
         s,

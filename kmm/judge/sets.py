@@ -9,9 +9,11 @@ import attrs
 
 from kmm.explore import Progress
 from kmm.judge.differing import differing
-from kmm.judge.observe import Observation
+from kmm.judge.intended import excusing
+from kmm.judge.observe import OBSERVABLES, Observation
 from kmm.judge.outcomes import Reachable, Wanted
 from kmm.judge.side import outcomes
+from kmm.mm.intended import IntendedDifference
 from kmm.mm.variant import Variant
 from kmm.scenario.model import Scenario
 from kmm.scenario.search import Search
@@ -20,6 +22,8 @@ EQUAL: Final = "equal"
 REFINES: Final = "refines"
 DIFFERENT: Final = "different"
 UNDETERMINED: Final = "undetermined"
+REPORTS: Final = "violations"
+"""The observable that holds what sanitizers say."""
 LEAD_STRATEGY: Final = "pos"
 LEAD_FACTOR: Final = 4
 """How many times the executions of the first search the search for a lead has."""
@@ -33,6 +37,7 @@ class Sets:
         was seen on one side only, and the other side's schedules were not exhausted
     :param witness: canonical bytes of an outcome of one side only; empty when the sets are equal
     :param side: whose it is: ``baseline`` or ``candidate``
+    :param may_differ: observables in which an intended difference lets the sides differ: what is alike in all others counts as the same
     """
 
     scenario: Scenario
@@ -41,6 +46,7 @@ class Sets:
     relation: str
     witness: bytes = b""
     side: str = ""
+    may_differ: frozenset[str] = frozenset()
 
     @property
     def complete(self) -> bool:
@@ -61,29 +67,66 @@ class Sets:
     def nearest(self) -> tuple[Observation, Observation, tuple[str, ...]]:
         """An observation of the baseline and one of the candidate that differ, and in which observables.
 
-        One is the witness; the other is the one that differs from it least.
+        One is the witness; the other is the one that differs from it least, and if it can be in nothing that is not intended.
         """
         mine, other = (self.baseline, self.candidate) if self.side == "baseline" else (self.candidate, self.baseline)
         observed = mine.observation(self.witness)
-        nearest = min((other.observation(each) for each in other.all), key=lambda each: len(differing(each, observed)))
+        nearest = min((other.observation(each) for each in other.all), key=lambda each: self._distance(differing(each, observed)))
         pair = (observed, nearest) if self.side == "baseline" else (nearest, observed)
         return *pair, differing(*pair)
 
+    def _distance(self, names: tuple[str, ...]) -> tuple[int, int]:
+        return sum(name not in self.may_differ for name in names), len(names)
 
-def judge_sets(s: Scenario, baseline: Variant, candidate: Variant, search: Search, progress: Progress | None = None) -> Sets:
+    def not_shown(self) -> frozenset[bytes]:
+        """Outcomes that are no example of the difference: the other side's, and those that count the same as one of them."""
+        mine, other = (self.baseline, self.candidate) if self.side == "baseline" else (self.candidate, self.baseline)
+        excused = (each for each in mine.all if _same(mine.observation(each), other, self.may_differ) is not None)
+        return frozenset((*other.exploration.outcomes, *excused))
+
+    def excused(self) -> tuple[str, ...]:
+        """Observables in which an outcome of one side differs from the one of the other side that it counts the same as."""
+        pairs = [(self.candidate, each, self.baseline) for each in self.candidate.all if each not in self.baseline.exploration.outcomes]
+        pairs += [(self.baseline, each, self.candidate) for each in self.baseline.all if each not in self.candidate.exploration.outcomes]
+        names = {name for of, each, other in pairs for name in _same(of.observation(each), other, self.may_differ) or ()}
+        return tuple(name for name in OBSERVABLES if name in names)
+
+
+def judge_sets(
+    s: Scenario,
+    baseline: Variant,
+    candidate: Variant,
+    search: Search,
+    progress: Progress | None = None,
+    intended: tuple[IntendedDifference, ...] = (),
+) -> Sets:
     """Search the schedules of both variants, and compare what they come to.
 
     When the baseline's are exhausted, the first outcome of the candidate with a report that no outcome of the baseline has ends the search.
+
+    :param intended: what the candidate declares about this baseline
     """
     a = outcomes(s, baseline, search, progress)
-    b = outcomes(s, candidate, search, progress, stop=reports_beyond(a) if a.exploration.complete else None)
-    only_candidate = _missing(b, a)
+    may_differ = frozenset(excusing(s, intended))
+    ends_early = a.exploration.complete and REPORTS not in may_differ
+    b = outcomes(s, candidate, search, progress, stop=reports_beyond(a) if ends_early else None)
+    only_candidate = _missing(b, a, may_differ)
     if only_candidate:
-        return Sets(s, a, b, DIFFERENT if a.exploration.complete else UNDETERMINED, _worst(only_candidate, b, a), "candidate")
-    only_baseline = _missing(a, b)
+        relation = DIFFERENT if a.exploration.complete else UNDETERMINED
+        return Sets(s, a, b, relation, _worst(only_candidate, b, a), "candidate", may_differ)
+    only_baseline = _missing(a, b, may_differ)
     if only_baseline:
-        return Sets(s, a, b, REFINES if b.exploration.complete else UNDETERMINED, _worst(only_baseline, a, b), "baseline")
-    return Sets(s, a, b, EQUAL)
+        relation = REFINES if b.exploration.complete else UNDETERMINED
+        return Sets(s, a, b, relation, _worst(only_baseline, a, b), "baseline", may_differ)
+    return Sets(s, a, b, EQUAL, may_differ=may_differ)
+
+
+def _same(outcome: Observation, side: Reachable, may_differ: frozenset[str]) -> tuple[str, ...] | None:
+    """In what an outcome differs from the one of a side that it counts the same as; ``None``: there is none."""
+    if not may_differ:
+        return None
+    found = (differing(side.observation(each), outcome) for each in side.all)
+    return min((names for names in found if may_differ.issuperset(names)), key=len, default=None)
 
 
 def reports_beyond(other: Reachable) -> Wanted:
@@ -97,9 +140,11 @@ def _worst(only: list[bytes], mine: Reachable, other: Reachable) -> bytes:
     return next((each for each in only if wanted(each, mine.observation(each))), only[0])
 
 
-def _missing(of: Reachable, other: Reachable) -> list[bytes]:
-    """Outcomes that only one side shows. Where the other was not exhausted, each of them is a lead that is followed."""
+def _missing(of: Reachable, other: Reachable, may_differ: frozenset[str]) -> list[bytes]:
+    """Outcomes that only one side shows and nothing excuses. Where the other was not exhausted, each of them is a lead that is followed."""
     missing = [each for each in of.all if each not in other.exploration.outcomes]
+    if may_differ:
+        missing = [each for each in missing if _same(of.observation(each), other, may_differ) is None]
     if other.exploration.complete:
         return missing
     open_leads = [each for each in missing if other.comes_to(of.schedule(each)) != each]

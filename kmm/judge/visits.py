@@ -91,6 +91,7 @@ def _case_at(s: Scenario, this: System, addr: int, vma: VmAreaStruct, cc: Collap
         max_ptes_shared=sysctl._khugepaged_max_ptes_shared,
         failures=tuple(failure.kind for failure in s.failures),
         events=(),
+        actors=(),
         pmd="table" if isinstance(table, PtePage) else "huge" if isinstance(table, Page) else "none",
         memcg_limited=mm.memcg._max is not None,
         passes=1,

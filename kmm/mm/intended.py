@@ -40,6 +40,7 @@ class Case:
     :param max_ptes_shared: limit on shared pages
     :param failures: kinds of the injected failures
     :param events: operations of the events
+    :param actors: operations of the actors, who run beside the driver and may change what it finds
     :param pmd: what the PMD entry is
     :param memcg_limited: the cgroup has a limit
     :param passes: how often the table is visited
@@ -74,6 +75,7 @@ class Case:
     max_ptes_shared: int
     failures: tuple[str, ...]
     events: tuple[str, ...]
+    actors: tuple[str, ...]
     pmd: str
     memcg_limited: bool
     passes: int

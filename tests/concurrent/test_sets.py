@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from kmm.judge.check import check
-from kmm.judge.chunk import Contest
+from kmm.judge.chunk import Contest, is_different
 from kmm.judge.counterexample import counterexample
 from kmm.judge.explain_sets import explain_sets
 from kmm.judge.filed import with_file
@@ -24,6 +24,7 @@ from kmm.kernel.access import ONCE
 from kmm.kernel.ref import Ref
 from kmm.live.given import SCHEDULES, given
 from kmm.mm import system
+from kmm.mm.intended import IntendedDifference
 from kmm.mm.khugepaged.types import CollapseControl, ScanResult
 from kmm.mm.mm_types import MmStruct
 from kmm.mm.system import Sysctl
@@ -76,6 +77,37 @@ def test_a_part_is_a_refinement_and_the_other_way_round_a_difference() -> None:
     assert judge_sets(SYSFS, looking(2), looking(1), EXHAUSTIVE).relation == REFINES
     assert judge_sets(SYSFS, looking(1), looking(2), EXHAUSTIVE).relation == DIFFERENT
     assert judge_sets(SYSFS, looking(2), looking(3), EXHAUSTIVE).relation == EQUAL
+
+
+TRACE = IntendedDifference(observable="trace", predicate=lambda c: "sysfs" in c.actors, why="it looks more often", source="a test")
+ELSEWHERE = attrs.evolve(TRACE, predicate=lambda c: "munmap" in c.actors)
+OTHER = attrs.evolve(TRACE, observable="result")
+
+
+def test_outcomes_that_differ_as_intended_count_as_the_same() -> None:
+    pair = judge_pair(SYSFS, looking(1), looking(2), intended=(TRACE,))
+    assert (pair.differs, pair.refines, pair.lead) == (("trace",), False, False)
+    assert not is_different(pair, (TRACE,))
+    assert judge_sets(SYSFS, looking(1), looking(2), EXHAUSTIVE, intended=(TRACE,)).relation == EQUAL
+    assert judge_sets(SYSFS, looking(2), looking(1), EXHAUSTIVE, intended=(TRACE,)).relation == EQUAL
+
+
+@pytest.mark.parametrize("intended", [ELSEWHERE, OTHER], ids=["elsewhere", "another observable"])
+def test_what_is_intended_elsewhere_excuses_nothing(intended: IntendedDifference) -> None:
+    assert is_different(judge_pair(SYSFS, looking(1), looking(2), intended=(intended,)), (intended,))
+    assert judge_sets(SYSFS, looking(1), looking(2), EXHAUSTIVE, intended=(intended,)).relation == DIFFERENT
+
+
+def test_a_bug_is_shown_though_differences_are_intended(tmp_path: Path) -> None:
+    """The schedule that is shown leads to the bug, not to what is intended."""
+    bad = unguarded(tmp_path / "bad.py")
+    reports = attrs.evolve(TRACE, predicate=lambda _: True)
+    declared = attrs.evolve(bad, intended={"reviewed": (reports,)})
+    pair = judge_pair(UNMAP, reviewed.VARIANT, bad.variant, intended=(reports,))
+    assert "violations" in pair.differs
+    assert is_different(pair, (reports,))
+    text, _ = explain_sets(UNMAP, load_variant("reviewed"), declared)
+    assert "KASAN" in text
 
 
 def test_the_witness_is_what_one_side_never_shows() -> None:
