@@ -110,12 +110,19 @@ def test_reviewed_departs_from_the_base_as_v12_does() -> None:
 # Predicates: one page, one limit or one disturbance beside what they are about, they are false.
 
 
+PREDICATES = (
+    intended.madvise_of_holes,
+    intended.madvise_of_swap,
+    intended.swap_fills,
+    intended.refused,
+    intended.attempted,
+    intended.limit_is_written,
+)
+
+
 def holds(s: Scenario) -> set[str]:
     case: Case = case_of(s)
-    predicates = (intended.madvise_of_holes, intended.madvise_of_swap, intended.swap_fills, intended.refused, intended.attempted) + (
-        intended.limit_is_written,
-    )
-    return {each.__name__ for each in predicates if each(case)}
+    return {each.__name__ for each in PREDICATES if each(case)}
 
 
 TWO_PASSES = Driver(kind=DriverKind.KHUGEPAGED, passes=2)
