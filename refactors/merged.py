@@ -647,6 +647,11 @@ def refusable(c: Case) -> bool:
     return c.order is None and not attempts_differ(c) and bool(reasons)
 
 
+def another_is_refused(c: Case) -> bool:
+    """Likewise, or others come to other pages: somebody calls MADV_COLLAPSE meanwhile, or anything where other ranges may be attempted."""
+    return "madvise" in c.actors or (bool(c.actors) and attempts_differ(c))
+
+
 def exceeds_in_scan(c: Case) -> bool:
     """The scan of the table may count more holes, swap entries or shared pages than it allows."""
     none = c.ptes - 1 if orders_below(c) or not c.is_khugepaged else c.max_ptes_none
@@ -761,6 +766,12 @@ INTENDED: Intended = {
             refusable,
             "what refused the last attempt, or that an allocation failed, is the result; v12 makes it FAIL",
             "v19 11/14, mthp_collapse",
+        ),
+        *differs(
+            "actors",
+            another_is_refused,
+            "a MADV_COLLAPSE that is called meanwhile gives its reason too, and who runs beside other attempts finds other pages in use",
+            "v19 11/14, mthp_collapse; v18, collapse_max_ptes_none",
         ),
         *differs(
             "vm_events mthp_stats node_stat notifier tlb_flushes address_spaces folios swap",

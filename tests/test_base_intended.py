@@ -68,6 +68,7 @@ SHOWS = (
     areas("." * 24, COLLAPSE),
     beside("sysfs:khugepaged/max_ptes_none=0", pages="aaa.aaaa"),
     beside("prctl:yes"),
+    beside("madvise:0-7:collapse", pages="a......."),
 )
 """Together they show every declared difference, each where nothing else excuses it."""
 
@@ -116,6 +117,7 @@ PREDICATES = (
     intended.swap_fills,
     intended.refused,
     intended.attempted,
+    intended.another_is_refused,
     intended.limit_is_written,
 )
 
@@ -151,6 +153,7 @@ ARMED = ("read", "uffd_wp", "write")
         (make("aaaaaaaa", none=0), {"attempted"}),
         (make("aaaaaaaw", TWO_PASSES, none=1, swap=1, events=ZAP), {"swap_fills", "attempted", "refused"}),
         (make("aaaaaaaa", MADVISE, events=ZAP), {"attempted", "refused"}),
+        (beside("madvise:0-7:collapse"), {"attempted", "refused", "another_is_refused"}),
         (beside("load:0"), {"attempted", "refused"}),
         (beside("sysfs:khugepaged/max_ptes_none=0"), {"attempted", "refused", "limit_is_written"}),
         (make("aaaaaaaa", direct(3), events=ZAP), {"attempted"}),

@@ -85,6 +85,8 @@ SHOWS = (
     beside("fork", pages="aaa.aaaa"),
     beside("mprotect:0-7:read", pages="aaa.aaaa", orders=(2,)),
     beside("sysfs:khugepaged/max_ptes_none=0", pages="aaa.aaaa"),
+    beside("madvise:0-7:collapse", pages="a......."),
+    beside("migrate:7", pages=".aaa...a", orders=(2,)),
 )
 """Together they show every declared difference, each where nothing else excuses it."""
 

@@ -33,7 +33,7 @@ def generated(scope: str, seed: int, *, others: bool = False) -> list[Family]:
     """
     first = first_families()
     small = (full_families(seed) if scope == "full" else quick_families(seed))[len(first) :]
-    actors, *beside = concurrent_families(scope)
+    actors, longer, *beside = concurrent_families(scope)
     systems = system_families()
     return [
         *first,
@@ -41,6 +41,7 @@ def generated(scope: str, seed: int, *, others: bool = False) -> list[Family]:
         _sample("a sample of systems", systems, "with steps"),
         *(pairs_families() if others else ()),
         actors,
+        longer,
         *small,
         *systems,
         *beside,

@@ -51,6 +51,11 @@ ACTORS: Final = (
 """One of each kind."""
 SLOW: Final = ("migrate:7", "secondary_fault:0", "secondary_fault:3", *(each for each in ACTORS if each not in QUICK))
 """One of each kind that has many schedules, and guests."""
+LONGER: Final = ("madvise:0-7:collapse", "migrate:0", "secondary_fault:0")
+"""One of each kind that takes other locks than those, or none, with more schedules, which are fewer where few pages are mapped."""
+FEW_PAGES: Final = "a......."
+OUTSIDE: Final = (".aaa...a", "migrate:7")
+"""A map, and who moves a page in it that the attempt at order 2 leaves alone."""
 FREES_THE_TABLE: Final = ("munmap:0-7", "madvise:0-7:dontneed")
 MAPS: Final = ("aaa.aaaa", "waaaaaaa")
 """A hole that may be filled; a page to swap in."""
@@ -79,6 +84,11 @@ def _one(
     for kind, pages in product(kinds, maps):
         yield from (beside((actor,), pages, (3,), kind) for actor in actors)
         yield from (beside((actor,), pages, (2,), kind) for actor in actors if actor in small)
+
+
+def _longer() -> Iterator[Scenario]:
+    yield beside(OUTSIDE[1:], OUTSIDE[0], (2,), _BOTH[0])
+    yield from (beside((actor,), FEW_PAGES, (3,), _BOTH[0]) for actor in LONGER)
 
 
 def _many() -> Iterator[Scenario]:
@@ -145,10 +155,19 @@ def concurrent_families(scope: str) -> tuple[Family, ...]:
         lambda: _one(FEW_EXECUTIONS, MAPS[:1], _BOTH[:1], FEW_AT_SMALL_ORDER),
         steps=True,
     )
+    longer = Family(
+        "one actor, longer",
+        "exhaustive",
+        f"every schedule of khugepaged in the map {OUTSIDE[0]} with order 2 beside {OUTSIDE[1]}; and in the map {FEW_PAGES} with order 3 "
+        f"beside each of {', '.join(LONGER)}",
+        _longer,
+        steps=True,
+    )
     if scope == "quick":
-        return (quick,)
+        return (quick, longer)
     return (
         quick,
+        longer,
         Family(
             "one actor, both drivers",
             "exhaustive",

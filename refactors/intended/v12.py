@@ -59,6 +59,11 @@ def refused(c: Case) -> bool:
     return c.order is None and attempted(c) and bool(refuses)
 
 
+def another_is_refused(c: Case) -> bool:
+    """Likewise of MADV_COLLAPSE, which somebody calls meanwhile."""
+    return refused(c) and "madvise" in c.actors
+
+
 def goes_on(c: Case) -> bool:
     """MADV_COLLAPSE of several ranges: a refusal that the base goes on behind may come, and v12 ends the call there."""
     return c.driver == "madvise" and c.more and attempted(c) and bool(c.merged or c.migrating)
@@ -104,6 +109,12 @@ INTENDED: Intended = {
             "result errno trace",
             refused,
             "the result of the attempt is lost: every failure behind the scan is FAIL, and the errno EINVAL (S-15)",
+            "v12 12/15; found in v18",
+        ),
+        *differs(
+            "actors",
+            another_is_refused,
+            "a MADV_COLLAPSE that is called meanwhile loses the result of its attempt likewise: the errno is EINVAL (S-15)",
             "v12 12/15; found in v18",
         ),
         *differs(
