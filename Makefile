@@ -16,7 +16,7 @@ test: $(READY)
 
 # pytest ends with 5 when it finds no test of that kind.
 test-full: $(READY)
-	$(BIN)/python -m pytest -q -m full || [ $$? -eq 5 ]
+	$(BIN)/python -m pytest -q -n 2 -m full || [ $$? -eq 5 ]
 
 soak: $(READY)
 	$(BIN)/python -m pytest -q -m soak || [ $$? -eq 5 ]
