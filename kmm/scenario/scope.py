@@ -20,6 +20,8 @@ _SYSTEMS: Final = {"quick": 500, "full": 5000}
 SCOPES: Final = tuple(_SAMPLES)
 EVERY: Final = 37
 """Odd, and no factor of the size of any family, so that a sample has all values of every parameter."""
+SOON: Final = 4
+"""Families that are judged while the first sample is made, which takes as long as to make all that it is one of."""
 _SMOKE: Final = ("failures", "no table", "counts", "passes", "few pages present", "64 KiB pages", "VMA flags", "khugepaged over two ranges")
 _SMOKE_MAP: Final = "aaaaaaaa"
 
@@ -36,9 +38,10 @@ def generated(scope: str, seed: int, *, others: bool = False) -> list[Family]:
     actors, longer, *beside = concurrent_families(scope)
     systems = system_families()
     return [
-        *first,
-        _sample("a sample", small, "of one table"),
+        *first[:SOON],
         _sample("a sample of systems", systems, "with steps"),
+        *first[SOON:],
+        _sample("a sample", small, "of one table"),
         *(pairs_families() if others else ()),
         actors,
         longer,
