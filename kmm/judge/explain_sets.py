@@ -24,8 +24,8 @@ from kmm.scenario.search import EXHAUSTIVE, Search
 
 MOST_PREEMPTIONS: Final = 3
 """Up to so many, the schedule with the fewest is looked for."""
-MOST_EXECUTIONS: Final = 5_000
-"""Of the search for it, for each number of preemptions."""
+MOST_EXECUTIONS: Final = 1_000
+"""Of the search for it; a schedule that is known already is shown if there is none."""
 _NOTING: Final = ("recorder_note",)
 
 
@@ -36,9 +36,11 @@ def record_of(sets: Sets) -> Recorded:
     for_report = reports(sets.witness, mine.observation(sets.witness))
     wanted = attrs.evolve(reports, but=sets.not_shown(), beyond=reports.beyond if for_report else None)
     others = other.exploration.executions
+    left = MOST_EXECUTIONS
     for bound in range(MOST_PREEMPTIONS + 1):
-        search = attrs.evolve(mine.search, strategy="dfs", preemption_bound=bound, budget=MOST_EXECUTIONS, jobs=1)
+        search = attrs.evolve(mine.search, strategy="dfs", preemption_bound=bound, budget=left, jobs=1)
         found = mine.again(search, wanted)
+        left = max(1, left - found.exploration.executions)
         for each in found.all:
             if wanted(each, found.observation(each)):
                 return to_record(found.schedule(each), side=sets.side, others=others)
