@@ -13,10 +13,10 @@ from kmm.judge.sets import REPORTS
 from kmm.judge.verdict import Counterexample
 from kmm.scenario.model import Scenario
 from kmm.scenario.recorded import Recorded
-from kmm.scenario.search import Search
+from kmm.scenario.search import Search, can_settle
 
 MOST_EXECUTIONS: Final = 5_000
-"""At least so many, of each side, are made to show a difference that was found with fewer."""
+"""At least so many, of each side, are made to show a difference that was found with fewer, if not all can be."""
 KEEPS_STATE = (
     "The difference does not show when the scenario is run on its own: it takes the runs that came before it. "
     "Some state outlives a run in one of the variants."
@@ -30,7 +30,9 @@ def counterexample(contest: Contest, s: Scenario, search: Search, stall_s: float
     :param stall_s: seconds after which a run that makes no step is given up
     :param refines: the candidate can only do less than the baseline, and that is to be shown
     """
-    asked = _Asked(contest, attrs.evolve(search, budget=max(search.budget or 0, MOST_EXECUTIONS)), stall_s, refines)
+    if not can_settle(s, search):
+        search = attrs.evolve(search, budget=max(search.budget or 0, MOST_EXECUTIONS))
+    asked = _Asked(contest, search, stall_s, refines)
     alone = _differing_alone(asked, s)
     if not alone:
         return Counterexample(scenario=s, differs=(), explanation=KEEPS_STATE)

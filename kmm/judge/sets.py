@@ -16,7 +16,7 @@ from kmm.judge.side import outcomes
 from kmm.mm.intended import IntendedDifference
 from kmm.mm.variant import Variant
 from kmm.scenario.model import Scenario
-from kmm.scenario.search import Search
+from kmm.scenario.search import EXHAUSTIVE, Search, can_settle
 
 EQUAL: Final = "equal"
 REFINES: Final = "refines"
@@ -110,11 +110,11 @@ def judge_sets(
     may_differ = frozenset(excusing(s, intended))
     ends_early = a.exploration.complete and REPORTS not in may_differ
     b = outcomes(s, candidate, search, progress, stop=reports_beyond(a) if ends_early else None)
-    only_candidate = _missing(b, a, may_differ)
+    only_candidate, a = _missing(b, a, may_differ, s)
     if only_candidate:
         relation = DIFFERENT if a.exploration.complete else UNDETERMINED
         return Sets(s, a, b, relation, _worst(only_candidate, b, a), "candidate", may_differ)
-    only_baseline = _missing(a, b, may_differ)
+    only_baseline, b = _missing(a, b, may_differ, s)
     if only_baseline:
         relation = REFINES if b.exploration.complete else UNDETERMINED
         return Sets(s, a, b, relation, _worst(only_baseline, a, b), "baseline", may_differ)
@@ -140,15 +140,26 @@ def _worst(only: list[bytes], mine: Reachable, other: Reachable) -> bytes:
     return next((each for each in only if wanted(each, mine.observation(each))), only[0])
 
 
-def _missing(of: Reachable, other: Reachable, may_differ: frozenset[str]) -> list[bytes]:
-    """Outcomes that only one side shows and nothing excuses. Where the other was not exhausted, each of them is a lead that is followed."""
-    missing = [each for each in of.all if each not in other.exploration.outcomes]
-    if may_differ:
-        missing = [each for each in missing if _same(of.observation(each), other, may_differ) is None]
+def _missing(of: Reachable, other: Reachable, may_differ: frozenset[str], s: Scenario) -> tuple[list[bytes], Reachable]:
+    """Outcomes that only one side shows and nothing excuses, and the other side as far as it was searched for them.
+
+    Where the other was not exhausted, each of them is a lead that is followed: first by its schedule, then by all schedules, if these can
+    be run, else by more samples.
+    """
+    missing = _not_shown(of, other, may_differ)
     if other.exploration.complete:
-        return missing
-    open_leads = [each for each in missing if other.comes_to(of.schedule(each)) != each]
-    return _not_sampled(open_leads, other) if open_leads else []
+        return missing, other
+    leads = [each for each in missing if other.comes_to(of.schedule(each)) != each]
+    if leads and can_settle(s, other.search):
+        every = other.again(attrs.evolve(EXHAUSTIVE, memory=other.search.memory))
+        if every.exploration.complete:
+            return _not_shown(of, every, may_differ), every
+    return _not_sampled(leads, other) if leads else [], other
+
+
+def _not_shown(of: Reachable, other: Reachable, may_differ: frozenset[str]) -> list[bytes]:
+    missing = [each for each in of.all if each not in other.exploration.outcomes]
+    return [each for each in missing if _same(of.observation(each), other, may_differ) is None] if may_differ else missing
 
 
 def _not_sampled(leads: list[bytes], other: Reachable) -> list[bytes]:

@@ -9,8 +9,8 @@ import attrs
 
 from kmm.live.capture import as_captured_drivers
 from kmm.scenario.families import Family
-from kmm.scenario.model import DriverKind, Scenario
-from kmm.scenario.search import EXHAUSTIVE, SAMPLED
+from kmm.scenario.model import Scenario
+from kmm.scenario.search import EXHAUSTIVE, SAMPLED, tasks
 
 SCHEDULES: Final = 500
 """That are drawn for each scenario with more than two tasks."""
@@ -42,11 +42,6 @@ def given(scenarios: Sequence[Scenario], name: str, memory: str = "sc") -> tuple
         ),
     )
     return tuple(family for family, has in zip(families, (rest, drawn), strict=True) if has)
-
-
-def tasks(s: Scenario) -> int:
-    """That run at the same time."""
-    return len(s.actors) + (s.driver.kind is not DriverKind.STEPS)
 
 
 def _number(scenarios: Sequence[Scenario]) -> str:

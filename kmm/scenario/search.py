@@ -6,6 +6,8 @@ from typing import Final
 
 import attrs
 
+from kmm.scenario.model import DriverKind, Scenario
+
 DPOR: Final = "dpor"
 
 
@@ -34,3 +36,13 @@ EXHAUSTIVE: Final = Search(budget=20_000)
 """Every trace once."""
 SAMPLED: Final = Search(strategy="pos", budget=100)
 """Where there are too many."""
+
+
+def tasks(s: Scenario) -> int:
+    """How many of a scenario run at the same time."""
+    return len(s.actors) + (s.driver.kind is not DriverKind.STEPS)
+
+
+def can_settle(s: Scenario, search: Search) -> bool:
+    """Schedules were only drawn, and of two tasks all may be run where that would tell more."""
+    return search.strategy != DPOR and tasks(s) <= 2

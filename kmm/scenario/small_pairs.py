@@ -22,6 +22,7 @@ LOOKERS: Final = ("load:0", "store:0", "gup:0:write", "gup_fast:0", "gup_fast:0:
 GUESTS: Final = ("secondary_fault:0", "secondary_fault:0:write")
 CHANGERS: Final = ("madvise:0-7:dontneed", "munmap:0-3", "mprotect:0-3:read", "fork", "migrate:0", "swapout:0", "age:0")
 """Those that change what is mapped, or where it is."""
+MANY: Final = attrs.evolve(SAMPLED, budget=300)
 _USUAL: Final = Config()
 _EQUAL: Final = PageState(kind=Kind.PRESENT, young=True, dirty=True, write=True, exclusive=True, soft_dirty=True, contents=7)
 
@@ -32,11 +33,13 @@ class Place:
 
     :param pages: its map
     :param tasks: each stands beside all of ``lookers``, and beside all that change something
+    :param drawn: those of them that have many schedules beside one who looks
     :param letters: of the map, beyond the alphabet
     """
 
     pages: str
     tasks: tuple[str, ...]
+    drawn: tuple[str, ...] = ()
     lookers: tuple[str, ...] = LOOKERS
     pmd: str = "table"
     letters: tuple[tuple[str, PageState], ...] = ()
@@ -44,26 +47,30 @@ class Place:
     config: Config = _USUAL
 
 
+_ZAP: Final = "madvise:0-7:dontneed"
+_KSM: Final = "ksm:0:use_zero_pages"
 _AT_A_HOLE: Final = ("load:3", "store:3")
 PLACES: Final = (
-    Place(pages="a.......", tasks=CHANGERS),
+    Place(pages="a.......", tasks=CHANGERS, drawn=("swapout:0",)),
     Place(pages="aaaaaaaa", tasks=("munmap:0-3",)),
-    *(Place(pages=f"{letter}.......", tasks=("swapout:0",)) for letter in "oFc"),
-    Place(pages="n.......", tasks=("migrate:0", "swapout:0")),
-    Place(pages="w.......", tasks=("madvise:0-7:dontneed",)),
-    Place(pages="aaa.aaaa", tasks=("madvise:0-7:dontneed", "munmap:0-7", "mprotect:0-7:read"), lookers=_AT_A_HOLE),
-    Place(pages="aaa.aaaa", tasks=("madvise:0-7:dontneed",), lookers=_AT_A_HOLE, config=Config(split_ptlocks=False)),
-    Place(pages="3333....", tasks=("split:0",)),
-    Place(pages="........", tasks=("madvise:0-7:dontneed", "migrate:0"), pmd="huge"),
-    Place(pages="EE......", tasks=("ksm:0-1",), letters=(("E", _EQUAL),), flags=("mergeable",)),
-    Place(pages="0.......", tasks=("ksm:0:use_zero_pages",), letters=(("0", attrs.evolve(_EQUAL, contents=0)),), flags=("mergeable",)),
+    Place(pages="F.......", tasks=("swapout:0",)),
+    *(Place(pages=f"{letter}.......", tasks=("swapout:0",), drawn=("swapout:0",)) for letter in "oc"),
+    Place(pages="n.......", tasks=("migrate:0", "swapout:0"), drawn=("migrate:0", "swapout:0")),
+    Place(pages="w.......", tasks=(_ZAP,), drawn=(_ZAP,)),
+    Place(pages="aaa.aaaa", tasks=(_ZAP, "munmap:0-7", "mprotect:0-7:read"), drawn=(_ZAP,), lookers=_AT_A_HOLE),
+    Place(pages="aaa.aaaa", tasks=(_ZAP,), drawn=(_ZAP,), lookers=_AT_A_HOLE, config=Config(split_ptlocks=False)),
+    Place(pages="3333....", tasks=("split:0",), drawn=("split:0",)),
+    Place(pages="........", tasks=(_ZAP, "migrate:0"), drawn=("migrate:0",), pmd="huge"),
+    Place(pages="EE......", tasks=("ksm:0-1",), drawn=("ksm:0-1",), letters=(("E", _EQUAL),), flags=("mergeable",)),
+    Place(pages="0.......", tasks=(_KSM,), drawn=(_KSM,), letters=(("0", attrs.evolve(_EQUAL, contents=0)),), flags=("mergeable",)),
 )
 
 
-def _looked_at() -> Iterator[Scenario]:
+def _looked_at(*, drawn: bool) -> Iterator[Scenario]:
     for place in PLACES:
         for looker, task in product(place.lookers, place.tasks):
-            yield beside_each_other(place, (looker, task))
+            if (task in place.drawn) == drawn:
+                yield beside_each_other(place, (looker, task))
 
 
 def _changed_twice() -> Iterator[Scenario]:
@@ -97,8 +104,16 @@ def pairs_families() -> tuple[Family, ...]:
             "two tasks",
             "exhaustive",
             f"every schedule of {', '.join(LOOKERS)} beside what changes the page, in the maps {maps}",
-            _looked_at,
+            lambda: _looked_at(drawn=False),
             steps=True,
+        ),
+        Family(
+            "two tasks, drawn",
+            "sampled",
+            f"{MANY.budget} schedules, drawn with seed 0, of these beside what changes the page in many steps",
+            lambda: _looked_at(drawn=True),
+            steps=True,
+            search=MANY,
         ),
         Family(
             "two changes",

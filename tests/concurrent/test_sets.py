@@ -131,10 +131,21 @@ def test_a_report_of_its_own_ends_the_candidate_s_search(tmp_path: Path) -> None
 
 
 def test_without_an_end_of_the_search_a_difference_is_a_lead_that_is_followed() -> None:
-    """Two executions teach too little; the schedule of a lead is tried on the other side, and then samples."""
+    """A few executions teach too little; the schedule of a lead is tried on the other side, and then samples."""
+    three = beside("sysfs:khugepaged/max_ptes_none=0", "prctl:yes", pages="aaa.aaaa")
     few = Search(strategy="random", budget=4, seed=1)
-    assert judge_sets(SYSFS, looking(2), looking(3), few).relation == EQUAL
-    assert judge_sets(SYSFS, looking(1), looking(2), Search(strategy="random", budget=200)).relation == UNDETERMINED
+    assert judge_sets(three, looking(2), looking(3), few).relation == EQUAL
+    assert judge_sets(three, looking(1), looking(2), Search(strategy="pos", budget=200)).relation == UNDETERMINED
+
+
+def test_a_lead_of_two_tasks_is_settled_by_all_schedules_of_the_other_side() -> None:
+    drawn = Search(strategy="random", budget=200)
+    found = judge_sets(SYSFS, looking(1), looking(2), drawn)
+    assert (found.relation, found.side, found.baseline.exploration.complete) == (DIFFERENT, "candidate", True)
+    assert found.relation == judge_sets(SYSFS, looking(1), looking(2), EXHAUSTIVE).relation
+    assert judge_sets(SYSFS, looking(2), looking(1), drawn).relation == REFINES
+    assert judge_sets(SYSFS, looking(2), looking(3), attrs.evolve(drawn, budget=4, seed=1)).relation == EQUAL
+    assert judge_sets(SYSFS, looking(2), looking(3), drawn).baseline.exploration.complete is False
 
 
 def test_a_budget_that_ends_the_search_is_no_equivalence() -> None:
