@@ -67,6 +67,6 @@ def _rest(terminal: int) -> str:
 
 
 def test_a_long_search_beats_in_a_worker() -> None:
-    search = attrs.evolve(EXHAUSTIVE, budget=1_000)
-    done = guarded(lambda _task, _skip, _beat: judge_pair(LONG, v12.VARIANT, reviewed.VARIANT, search).lead, stall_s=1.0)
+    search = attrs.evolve(EXHAUSTIVE, budget=2_000)
+    done = guarded(lambda _task, _skip, _beat: judge_pair(LONG, v12.VARIANT, reviewed.VARIANT, search).lead, stall_s=3.0)
     assert (done.value, done.lost) == (True, ())
