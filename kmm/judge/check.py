@@ -61,7 +61,7 @@ def check(
     started = time.monotonic()
     cpus = os.cpu_count() or 1
     workers = max(1, min(jobs or cpus, cpus))
-    contest = Contest(baseline, candidate, candidate.intended.get(baseline.known_as, ()))
+    contest = Contest(baseline, candidate, candidate.declared(baseline))
     elsewhere = isinstance(baseline.variant, Elsewhere) or isinstance(candidate.variant, Elsewhere)
     left_out = [family for family in families if contest.intended and family.steps and elsewhere]
     tally = Tally(contest, [family for family in families if family not in left_out], left_out)

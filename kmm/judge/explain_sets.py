@@ -31,7 +31,7 @@ _NOTING: Final = ("recorder_note",)
 
 def record_of(sets: Sets) -> Recorded:
     """The schedule with the fewest preemptions that leads one side where the other never comes: to a report, if there is one."""
-    mine, other = (sets.baseline, sets.candidate) if sets.side == "baseline" else (sets.candidate, sets.baseline)
+    mine, other = sets.sides
     reports = reports_beyond(other)
     for_report = reports(sets.witness, mine.observation(sets.witness))
     wanted = attrs.evolve(reports, but=sets.not_shown(), beyond=reports.beyond if for_report else None)
@@ -53,7 +53,7 @@ def explain_sets(s: Scenario, baseline: LoadedVariant, candidate: LoadedVariant,
     :returns: text of at most 100 columns, and the schedule
     :raises ValueError: the sets are equal
     """
-    sets = judge_sets(s, baseline.variant, candidate.variant, search, intended=candidate.intended.get(baseline.known_as, ()))
+    sets = judge_sets(s, baseline.variant, candidate.variant, search, intended=candidate.declared(baseline))
     if not sets.side:
         raise ValueError("both variants come to the same")
     record = record_of(sets)

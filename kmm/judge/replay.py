@@ -160,7 +160,7 @@ def _run(s: Scenario, baseline: LoadedVariant, candidate: LoadedVariant, search:
         if 0 in skip:
             return _Outcome(UNDETERMINED, (), "")
         beat(0)
-        intended = candidate.intended.get(baseline.known_as, ())
+        intended = candidate.declared(baseline)
         pair = judge_pair(s, baseline.variant, candidate.variant, search, intended)
         if not pair.applicable:
             return _Outcome(UNDETERMINED, (), "one of the variants does not do what the scenario asks for")

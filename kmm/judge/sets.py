@@ -64,12 +64,17 @@ class Sets:
         """What both sides show."""
         return tuple([self.baseline.observation(each) for each in self.baseline.all if each in self.candidate.exploration.outcomes])
 
+    @property
+    def sides(self) -> tuple[Reachable, Reachable]:
+        """The side whose the witness is, and the other one."""
+        return (self.baseline, self.candidate) if self.side == "baseline" else (self.candidate, self.baseline)
+
     def nearest(self) -> tuple[Observation, Observation, tuple[str, ...]]:
         """An observation of the baseline and one of the candidate that differ, and in which observables.
 
         One is the witness; the other is the one that differs from it least, and if it can be in nothing that is not intended.
         """
-        mine, other = (self.baseline, self.candidate) if self.side == "baseline" else (self.candidate, self.baseline)
+        mine, other = self.sides
         observed = mine.observation(self.witness)
         nearest = min((other.observation(each) for each in other.all), key=lambda each: self._distance(differing(each, observed)))
         pair = (observed, nearest) if self.side == "baseline" else (nearest, observed)
@@ -80,15 +85,15 @@ class Sets:
 
     def not_shown(self) -> frozenset[bytes]:
         """Outcomes that are no example of the difference: the other side's, and those that count the same as one of them."""
-        mine, other = (self.baseline, self.candidate) if self.side == "baseline" else (self.candidate, self.baseline)
+        mine, other = self.sides
         excused = (each for each in mine.all if _same(mine.observation(each), other, self.may_differ) is not None)
         return frozenset((*other.exploration.outcomes, *excused))
 
     def excused(self) -> tuple[str, ...]:
         """Observables in which an outcome of one side differs from the one of the other side that it counts the same as."""
-        pairs = [(self.candidate, each, self.baseline) for each in self.candidate.all if each not in self.baseline.exploration.outcomes]
-        pairs += [(self.baseline, each, self.candidate) for each in self.baseline.all if each not in self.candidate.exploration.outcomes]
-        names = {name for of, each, other in pairs for name in _same(of.observation(each), other, self.may_differ) or ()}
+        both = (self.baseline, self.candidate), (self.candidate, self.baseline)
+        same = (_same(of.observation(each), other, self.may_differ) for of, other in both for each in _only(of, other))
+        names = {name for found in same for name in found or ()}
         return tuple(name for name in OBSERVABLES if name in names)
 
 
@@ -158,8 +163,12 @@ def _missing(of: Reachable, other: Reachable, may_differ: frozenset[str], s: Sce
 
 
 def _not_shown(of: Reachable, other: Reachable, may_differ: frozenset[str]) -> list[bytes]:
-    missing = [each for each in of.all if each not in other.exploration.outcomes]
-    return [each for each in missing if _same(of.observation(each), other, may_differ) is None] if may_differ else missing
+    only = _only(of, other)
+    return [each for each in only if _same(of.observation(each), other, may_differ) is None] if may_differ else only
+
+
+def _only(of: Reachable, other: Reachable) -> list[bytes]:
+    return [each for each in of.all if each not in other.exploration.outcomes]
 
 
 def _not_sampled(leads: list[bytes], other: Reachable) -> list[bytes]:

@@ -62,6 +62,10 @@ class LoadedVariant:
         codes = (getattr(link, "__code__", None) for link in links)
         return frozenset({str(self.path), *(code.co_filename for code in codes if isinstance(code, types.CodeType))})
 
+    def declared(self, baseline: LoadedVariant) -> tuple[IntendedDifference, ...]:
+        """The differences from a baseline that it declares."""
+        return self.intended.get(baseline.known_as, ())
+
     @property
     def known_as(self) -> str:
         """Its name, whatever tree it is of; declarations of intended differences call it so."""

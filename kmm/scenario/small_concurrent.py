@@ -54,8 +54,9 @@ SLOW: Final = ("migrate:7", "secondary_fault:0", "secondary_fault:3", *(each for
 LONGER: Final = ("madvise:0-7:collapse", "migrate:0", "secondary_fault:0")
 """One of each kind that takes other locks than those, or none, with more schedules, which are fewer where few pages are mapped."""
 FEW_PAGES: Final = "a......."
-OUTSIDE: Final = (".aaa...a", "migrate:7")
-"""A map, and who moves a page in it that the attempt at order 2 leaves alone."""
+OUTSIDE_MAP: Final = ".aaa...a"
+OUTSIDE: Final = "migrate:7"
+"""Moves a page of that map that the attempt at order 2 leaves alone."""
 FREES_THE_TABLE: Final = ("munmap:0-7", "madvise:0-7:dontneed")
 MAPS: Final = ("aaa.aaaa", "waaaaaaa")
 """A hole that may be filled; a page to swap in."""
@@ -87,7 +88,7 @@ def _one(
 
 
 def _longer() -> Iterator[Scenario]:
-    yield beside(OUTSIDE[1:], OUTSIDE[0], (2,), _BOTH[0])
+    yield beside((OUTSIDE,), OUTSIDE_MAP, (2,), _BOTH[0])
     yield from (beside((actor,), FEW_PAGES, (3,), _BOTH[0]) for actor in LONGER)
 
 
@@ -158,7 +159,7 @@ def concurrent_families(scope: str) -> tuple[Family, ...]:
     longer = Family(
         "one actor, longer",
         "exhaustive",
-        f"every schedule of khugepaged in the map {OUTSIDE[0]} with order 2 beside {OUTSIDE[1]}; and in the map {FEW_PAGES} with order 3 "
+        f"every schedule of khugepaged in the map {OUTSIDE_MAP} with order 2 beside {OUTSIDE}; and in the map {FEW_PAGES} with order 3 "
         f"beside each of {', '.join(LONGER)}",
         _longer,
         steps=True,

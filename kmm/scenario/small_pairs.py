@@ -23,6 +23,7 @@ GUESTS: Final = ("secondary_fault:0", "secondary_fault:0:write")
 CHANGERS: Final = ("madvise:0-7:dontneed", "munmap:0-3", "mprotect:0-3:read", "fork", "migrate:0", "swapout:0", "age:0")
 """Those that change what is mapped, or where it is."""
 MANY: Final = attrs.evolve(SAMPLED, budget=300)
+"""Of two tasks that have thousands of schedules."""
 _USUAL: Final = Config()
 _EQUAL: Final = PageState(kind=Kind.PRESENT, young=True, dirty=True, write=True, exclusive=True, soft_dirty=True, contents=7)
 

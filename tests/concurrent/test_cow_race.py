@@ -14,14 +14,14 @@ from kmm.mm.variant import Variant
 from kmm.scenario.quiescence import pmd_of
 from kmm.scenario.search import SAMPLED
 from kmm.scenario.toml import canonical, load
-from refactors import base, merged, reviewed, v12
+from refactors import v12
 from tests.concurrent.making import violations
 from tests.test_selftests import DATA, PAGE
+from tests.test_selftests_steps import VARIANTS
 
 HERE: Final = DATA / "beside"
 FILES: Final = ("collapse_fork_cow_race-khugepaged.toml", "collapse_fork_cow_race-madvise.toml")
 SEARCH: Final = attrs.evolve(SAMPLED, budget=200)
-VARIANTS: Final = (v12.VARIANT, reviewed.VARIANT, base.VARIANT, merged.VARIANT)
 CHILD: Final = 1
 REFUSED: Final = {"EAGAIN", "EINVAL"}
 """A page that the parent has in hand; v12 gives the second one for any reason (S-15)."""
