@@ -19,11 +19,12 @@ from kmm.scenario.model import Config, Event, Failure, Scenario, Vma
 from kmm.scenario.small_systems import KHUGEPAGED, THREE_RANGES, system
 from kmm.scenario.step import Step
 from refactors import merged, v12
+from refactors.intended import merged as intended
 from tests.concurrent.making import beside
 from tests.helpers import MADVISE, direct, make
 
 MERGED = merged.VARIANT
-DECLARED = merged.INTENDED["v12"]
+DECLARED = intended.INTENDED["v12"]
 ROOT = Path(__file__).parent.parent
 
 ARMED = ("read", "uffd_wp", "write")
