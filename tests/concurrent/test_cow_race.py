@@ -49,6 +49,9 @@ def test_each_keeps_what_it_wrote_and_the_child_is_collapsed(name: str, variant:
     """TRANSPARENCY compares what each process reads with what it last wrote."""
     outcomes = explored(name, variant)
     assert violations(outcomes) == set()
+    said = [outcomes.observation(each).actors for each in outcomes.all]
+    assert {writes for _, writes in said} == {"done"}
+    assert {collapses for collapses, _ in said} <= {"done"} | ({"EAGAIN", "EINVAL"} if "madvise" in name else set())
     assert any(is_collapsed(outcomes, each) for each in outcomes.all)
 
 
